@@ -1,0 +1,1 @@
+"""agent_patterns - one generator per module: how an agent thinks."""

@@ -1,0 +1,1 @@
+"""agent_providers - one module per wire protocol, one table of vendors, one table of models."""
