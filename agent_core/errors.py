@@ -251,6 +251,15 @@ class Cancelled(AgentError):
     status, code = 130, "cancelled"
 
 
+class Interrupt(BaseException):
+    """Raised by the signal handlers of the command line: SIGINT (130) or SIGTERM (143). Not an Exception: no tool swallows it."""
+
+    def __init__(self, status: int) -> None:
+        """Keep the exit status that the signal stands for."""
+        super().__init__(f"interrupted ({status})")
+        self.status = status
+
+
 EXIT_TABLE: dict[int, str] = {
     0: "done",
     1: "failed, none of the below",

@@ -9,6 +9,7 @@ Kinds written by the engine (data fields in brackets):
     tool.finished  [id, name, text, error, value, wall_ms]                                           journalled outcome
     call.finished  [agent, output | error]                                                           journalled outcome
     wait.finished  [answer]                                                                          journalled outcome
+    all.finished   [done]                                                                            journalled outcome
     effect.failed  [error]                                                                           journalled outcome
     notice         [text]                     something a person should know (stderr)
     delta          [text | thought]           a piece of a streamed reply; never stored
@@ -17,11 +18,13 @@ Kinds written by the engine (data fields in brackets):
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-OUTCOMES = frozenset({"model.replied", "tool.finished", "call.finished", "wait.finished", "effect.failed"})
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OUTCOMES = frozenset({"model.replied", "tool.finished", "call.finished", "wait.finished", "all.finished", "effect.failed"})
 TRANSIENT = frozenset({"delta"})
 
 

@@ -1,11 +1,11 @@
 """ops - what the interpreter asks of a trampoline. The only words between pure code and the world.
 
-    Http(request, ...)        -> Response (or, with a decoder, the Reply that the decoder made)
-    Invoke(function, ...)     -> the function's value (a coroutine is awaited)
-    Spawn(argv, stdin, ...)   -> Completed
-    Sleep(seconds)            -> None
-    Gather(programs, ...)     -> list of Outcome, in order
-    Tell(event)               -> None
+Http(request, ...)        -> Response (or, with a decoder, the Reply that the decoder made)
+Invoke(function, ...)     -> the function's value (a coroutine is awaited)
+Spawn(argv, stdin, ...)   -> Completed
+Sleep(seconds)            -> None
+Gather(programs, ...)     -> list of Outcome, in order
+Tell(event)               -> None
 """
 
 from __future__ import annotations

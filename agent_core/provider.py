@@ -6,11 +6,12 @@ protocol in `agent_providers`; a vendor is a row of data. A provider without a n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from agent_core.effects import Ask
     from agent_core.messages import Message, ToolCall
     from agent_core.ops import Response

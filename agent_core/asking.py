@@ -1,0 +1,394 @@
+"""asking - one call of an agent: what it is asked (words, stdin, files, records), one run or one tool, and the lists."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from agent_core import records, stdin, terminal
+from agent_core.cli import settle
+from agent_core.errors import InputError, MissingInput, UpstreamError, UsageError
+from agent_core.options import unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from agent_core.agent import Job
+    from agent_core.cli import Command
+    from agent_core.config import Settings
+    from agent_core.events import Event
+    from agent_core.messages import Image, Message
+    from agent_core.records import Upstream
+
+_IMAGES = ((b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"), (b"%PDF-", "application/pdf"))
+_IMAGE_LIMIT = 20 * 1024 * 1024
+_HOPS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a command line and its input come to."""
+
+    instruction: str
+    materials: tuple[tuple[str, str], ...] = ()
+    upstream: Upstream | None = None
+    images: tuple[Image, ...] = ()
+
+    @property
+    def message(self) -> Message:
+        """The user's message."""
+        from agent_core import messages, task
+
+        return messages.user(task.compose(self.instruction, self.materials), *self.images)
+
+    @property
+    def provenance(self) -> tuple[Any, ...]:
+        """Where the material came from."""
+        before = self.upstream.provenance if self.upstream else ()
+        return (*before, *({"ref": origin, "trust": "untrusted"} for origin, _ in self.materials))
+
+
+def one_run(command: Command) -> int:
+    """Ask the agent once, print the answer, return the status."""
+    from agent_core.agent import execute
+
+    job = job_of(command, Asked("") if _recorded(command) else asked(command))
+    settings = settings_of(command)
+    if command.flag("dry_run") or command.flag("show_prompt"):
+        return _preview(command, job, settings)
+    listeners, close = listen(command)
+    try:
+        result = execute(command.agent, job, settings, listeners)
+    finally:
+        close()
+    return settle(command, result)
+
+
+def _recorded(command: Command) -> bool:
+    """A resumed or replayed run brings its own input."""
+    if not (command.flag("resume") or command.flag("replay")):
+        return False
+    if command.words:
+        raise UsageError("a resumed or replayed run has its own input", hint="drop the words")
+    return True
+
+
+def _preview(command: Command, job: Job, settings: Settings) -> int:
+    import json
+
+    from agent_core import preview
+
+    if command.flag("show_prompt"):
+        text, rows = preview.messages(command.agent, job, settings)
+        return command.out.answer(text, rows)
+    made = preview.request(command.agent, job, settings)
+    return command.out.answer(json.dumps(made, indent=2, ensure_ascii=False), made)
+
+
+def settings_of(command: Command) -> Settings:
+    """Return the run's settings: what is left of the timeout, and streaming where somebody watches."""
+    settings = command.remaining()
+    watched = command.out.mode == "jsonl" or (command.out.mode == "text" and (terminal.is_terminal(1) or _live(command)))
+    return replace(settings, stream=True) if watched else settings
+
+
+def _live(command: Command) -> bool:
+    settings = command.settings
+    return settings.verbose and not settings.quiet and terminal.decorated(2, settings.color, settings.environment)
+
+
+def job_of(command: Command, what: Asked, history: Sequence[Message] = ()) -> Job:
+    """Return the job; a session brings its history."""
+    from agent_core.agent import Job
+
+    session, said = _session(command)
+    return Job(
+        what.message,
+        history=(*said, *history),
+        session=session,
+        resume=command.flag("resume") or "",
+        replay=command.flag("replay") or "",
+        provenance=what.provenance,
+        traceparent=command.out.source().traceparent,
+    )
+
+
+def _session(command: Command) -> tuple[str, tuple[Message, ...]]:
+    name = command.settings.session
+    if not name and not command.flag("continue_"):
+        return "", ()
+    from agent_core import running, sessions
+    from agent_core.store import open_store
+
+    store = open_store(running.store_path(command.settings))
+    try:
+        name = name or sessions.last_session(store, command.agent.name) or ""
+        if not name:
+            raise UsageError("there is no session to continue", hint="begin one with --session NAME")
+        return name, tuple(sessions.history(store, name))
+    finally:
+        store.close()
+
+
+# -- input -----------------------------------------------------------------------------------------------------------------------
+
+
+def asked(command: Command) -> Asked:
+    """Read everything the command line names. Words are the instruction; without words stdin is."""
+    instruction = " ".join(command.words)
+    files = list(command.flag("file") or ())
+    data = _stdin(command, bool(command.words or files or command.flag("attach")), dash="-" in command.parsed.words or "-" in files)
+    materials = [(name, _material(command, name)) for name in files if name != "-"]
+    images = tuple(_image(command, name) for name in command.flag("attach") or ())
+    if data is None:
+        return Asked(instruction, tuple(materials), None, images)
+    texts, upstream = read_input(command, data)
+    if instruction or files:
+        return Asked(instruction, (*(("stdin", text) for text in texts), *materials), upstream, images)
+    return Asked("\n".join(texts), tuple(materials), upstream, images)
+
+
+def _stdin(command: Command, instruction: bool, *, dash: bool) -> bytes | None:
+    return stdin.read(rules(command, instruction=instruction, dash=dash))
+
+
+def rules(command: Command, *, instruction: bool, dash: bool = False) -> stdin.Rules:
+    """Return the rules for stdin: the card's word, unless there is an instruction where the card takes none."""
+    kind = command.agent.stdin
+    return stdin.Rules(
+        kind, instruction, dash, bool(command.flag("no_stdin")), command.settings.max_input, command.deadline, command.out.say
+    )
+
+
+def read_input(command: Command, data: bytes) -> tuple[tuple[str, ...], Upstream | None]:
+    """Return the texts of an input by `--in`, and what upstream's records said of themselves."""
+    kind = command.flag("input_format") or "auto"
+    if kind in {"auto", "json", "jsonl"} and records.looks_like_records(data):
+        return _from_upstream(command, data)
+    if kind in {"json", "jsonl"}:
+        _check_json(data, lines=kind == "jsonl")
+    return (stdin.text_of(data),), None
+
+
+def _from_upstream(command: Command, data: bytes) -> tuple[tuple[str, ...], Upstream]:
+    upstream = records.read(data, command.settings.on_upstream_error)
+    command.out.upstream = upstream
+    if command.out.mode == "jsonl":
+        for summary in upstream.summaries:
+            command.out.record("upstream", summary)
+    if not any(upstream.texts):
+        raise UpstreamError("the stages before sent nothing to work on", hint="see their stderr")
+    return upstream.texts, upstream
+
+
+def _check_json(data: bytes, *, lines: bool) -> None:
+    import json
+
+    for number, piece in enumerate(data.splitlines() if lines else [data], 1):
+        try:
+            if piece.strip():
+                json.loads(piece)
+        except (ValueError, RecursionError):
+            where = f"line {number} of stdin" if lines else "stdin"
+            raise InputError(f"{where} is not JSON", hint="see --in") from None
+
+
+def _material(command: Command, name: str) -> str:
+    return stdin.text_of(_bytes(name, command.settings.max_input, command.deadline))
+
+
+def _bytes(name: str, limit: int, deadline: float | None) -> bytes:
+    if name.startswith(("http://", "https://")):
+        return _fetched(name, limit, deadline)
+    try:
+        with open(name, "rb") as file:  # noqa: PTH123 - no pathlib on this path
+            data = file.read(limit + 1)
+    except IsADirectoryError:
+        raise InputError(f"{name} is a folder", hint="name a file") from None
+    except (OSError, ValueError) as error:
+        raise MissingInput(f"cannot read {name}: {getattr(error, 'strerror', None) or error}", hint="see --file") from None
+    if len(data) > limit:
+        raise InputError(f"{name} is larger than {limit} bytes", hint="send less, or raise --max-input")
+    return data
+
+
+def _fetched(url: str, limit: int, deadline: float | None) -> bytes:
+    from urllib.parse import urljoin
+
+    from agent_core import drive
+    from agent_core.ops import Http
+    from agent_core.provider import Request
+
+    def program(address: str) -> Any:
+        return (yield Http(Request("GET", address, (("accept", "*/*"),), b""), deadline, limit=limit))
+
+    for _ in range(_HOPS + 1):
+        response = drive.run(program(url), lambda _event: None)
+        if response.status in {301, 302, 303, 307, 308} and "location" in response.headers:
+            url = urljoin(url, response.headers["location"])
+            if not url.startswith(("http://", "https://")):
+                break
+        elif response.status == 200:
+            return bytes(response.body)
+        else:
+            raise MissingInput(f"cannot read {url[:200]}: the server says {response.status}", hint="see --file")
+    raise MissingInput(f"cannot read {url[:200]}: it only redirects", hint="see --file")
+
+
+def _image(command: Command, name: str) -> Image:
+    from agent_core.messages import Image
+
+    if name.startswith(("http://", "https://")):
+        return Image("", url=name)
+    data = _bytes(name, min(_IMAGE_LIMIT, command.settings.max_input), command.deadline)
+    kind = next((kind for magic, kind in _IMAGES if data.startswith(magic)), "")
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        kind = "image/webp"
+    if not kind:
+        raise InputError(f"{name} is no image", hint="--attach takes PNG, JPEG, GIF, WebP and PDF; --file takes text")
+    return Image(kind, data)
+
+
+# -- one tool --------------------------------------------------------------------------------------------------------------------
+
+
+def one_tool(command: Command) -> int:
+    """Run one tool on words or stdin, without a model."""
+    from agent_core.agent import execute_tool
+
+    name = command.flag("tool")
+    tool = command.agent.tools.get(name)
+    if tool is None:
+        raise unknown("tool", name, [each.name for each in command.agent.tools.tools])
+    arguments = _arguments(command, tool)
+    if command.flag("dry_run"):
+        text = f"{name} {dict(arguments)}"
+        return command.out.answer(text, {"tool": name, "arguments": dict(arguments)})
+    listeners, close = listen(command)
+    try:
+        result = execute_tool(command.agent, name, arguments, command.remaining(), listeners)
+    finally:
+        close()
+    return settle(command, result)
+
+
+def _arguments(command: Command, tool: Any) -> dict[str, Any]:
+    """Return the tool's arguments: a JSON object fills parameters, other text the sole one; stdin fills what is still missing."""
+    properties = tool.parameters.get("properties", {})
+    if not command.parsed.words:
+        return dict(tool.from_text(_tool_input(command, wanted=bool(properties)) if properties else ""))
+    given = dict(tool.from_text(" ".join(command.words))) if command.words else {}
+    missing = [name for name in tool.parameters.get("required", ()) if name not in given]
+    if len(missing) == 1 and ("-" in command.parsed.words or given):
+        text = _tool_input(command, wanted="-" in command.parsed.words)
+        return {**given, missing[0]: text} if text else given
+    return given
+
+
+def _tool_input(command: Command, *, wanted: bool) -> str:
+    """Return stdin without its last line end, as a shell's substitution has it."""
+    dash = "-" in command.parsed.words
+    kind = "optional" if command.agent.stdin == "none" and wanted else command.agent.stdin
+    needed = replace(rules(command, instruction=not wanted, dash=dash), stdin=kind)
+    data = stdin.read(needed)
+    if data is None:
+        return ""
+    texts, _ = read_input(command, data)
+    return "\n".join(texts).removesuffix("\n")
+
+
+# -- lists -----------------------------------------------------------------------------------------------------------------------
+
+
+def list_tools(command: Command) -> int:
+    """Print the agent's tools."""
+    from agent_core import card
+
+    tools = command.agent.tools.tools
+    return command.out.answer(card.tool_lines(tools), card.tool_rows(tools))
+
+
+def list_models(command: Command) -> int:
+    """Print the known models with windows and dated prices."""
+    from importlib import import_module
+
+    rows = [_row(row) for row in import_module("agent_providers").models()]
+    return command.out.answer("".join(f"{_model_line(row)}\n" for row in rows), rows)
+
+
+def _row(row: Any) -> dict[str, Any]:
+    return dict(asdict(row)) if is_dataclass(row) and not isinstance(row, type) else dict(row)
+
+
+def _model_line(row: dict[str, Any]) -> str:
+    prices = [str(price) for price in row.get("prices") or () if price is not None]
+    bill = f"USD/M tokens in {prices[0]}, out {prices[1]} ({row.get('basis')})" if len(prices) > 1 else "price unknown"
+    window = f"{row['window']} tokens" if row.get("window") else "window unknown"
+    return f"{row.get('vendor')}:{row.get('model')}  {window}, {bill}"
+
+
+def show_config(command: Command) -> int:
+    """Print every setting with its value and origin."""
+    from agent_core import config, redact
+
+    rows = [(name, _clean(value, redact.redact), origin) for name, value, origin in config.shown(command.settings)]
+    text = "".join(f"{name} = {_toml(value)}  # {origin}\n" for name, value, origin in rows)
+    return command.out.answer(text, {name: {"value": value, "origin": origin} for name, value, origin in rows})
+
+
+def _clean(value: Any, redact: Callable[[str], str]) -> Any:
+    if isinstance(value, list):
+        return [_clean(item, redact) for item in value]
+    return redact(value) if isinstance(value, str) else value
+
+
+def _toml(value: Any) -> str:
+    import json
+
+    return '""' if value is None else json.dumps(value, ensure_ascii=False)
+
+
+# -- listening -------------------------------------------------------------------------------------------------------------------
+
+
+def listen(command: Command) -> tuple[list[Callable[[Event], None]], Callable[[], None]]:
+    """Return what listens to a run's events, and what to call when it is over."""
+    out, settings = command.out, command.settings
+    listeners: list[Callable[[Event], None]] = []
+    if out.mode == "jsonl":
+        listeners.append(lambda event: _as_record(command, event))
+    elif out.mode == "text" and _may_stream(command):
+        listeners.append(lambda event: _piece(command, event))
+    if settings.quiet:
+        return listeners, lambda: None
+    if not settings.verbose:
+        return [*listeners, lambda event: _notice(command, event)], lambda: None
+    from agent_core import view
+
+    shown: view.View = view.Live(command.agent.name) if _live(command) else view.Plain(out.say)
+    return [*listeners, shown, lambda event: _notice(command, event, failures=False)], shown.close
+
+
+def _as_record(command: Command, event: Event) -> None:
+    made = records.of_event(event)
+    if made is not None:
+        command.out.record(*made)
+
+
+def _may_stream(command: Command) -> bool:
+    """Text may leave before it is complete: asked for, or a terminal; not where the answer is checked or rendered at its end."""
+    agent = command.agent
+    plain = agent.reply is None and agent.render is None and not command.settings.output_schema
+    return plain and (command.settings.stream or terminal.is_terminal(1))
+
+
+def _piece(command: Command, event: Event) -> None:
+    # A provisional text may still turn into tool calls: only what is sure to be the answer goes to stdout.
+    if event.kind == "delta" and event.data.get("text") and not event.data.get("provisional"):
+        command.out.piece(str(event.data["text"]))
+
+
+def _notice(command: Command, event: Event, *, failures: bool = True) -> None:
+    retried = event.kind == "model.failed" and failures and event.data.get("retry_in") is not None
+    if event.kind == "notice" or retried:
+        command.out.say(records.notice_text(event))

@@ -1,0 +1,398 @@
+"""cli - the contract of wire.md, made for every agent from its definition alone.
+
+`main(agent)` reads argv and stdin, writes stdout, and leaves with the status. Nothing is imported that the call does not need:
+`--version`, `--agent-schema` and plain help answer from the table of flags.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from agent_core import terminal
+from agent_core.errors import AgentError, Cancelled, Failed, Interrupt, UsageError
+from agent_core.options import SCHEMA_VIEWS, Option, Parsed, help_text, parse, table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from agent_core.agent import Agent, RunResult
+    from agent_core.config import Settings
+    from agent_core.records import Source, Upstream
+
+_FIRST = ("--version", "__schema", *(f"--agent-schema={view}" for view in SCHEMA_VIEWS), "--agent-schema")
+_AGAIN = 0.5
+
+
+@dataclass(slots=True)
+class Out:
+    """Where a command's words go: its mode (text, json, jsonl), what is known for records, what was printed already."""
+
+    name: str
+    version: str
+    mode: str = "text"
+    quiet: bool = False
+    debug: bool = False
+    env: Mapping[str, str] = field(default_factory=dict)
+    color: str = "auto"
+    blobs: str = ""
+    traceparent: str = ""
+    upstream: Upstream | None = None
+    streamed: str = ""
+    done: bool = False
+
+    def say(self, text: str) -> None:
+        """Write one line for a person to stderr."""
+        if self.quiet:
+            return
+        from agent_core import redact
+
+        flat = " ".join(redact.redact(text).split())
+        terminal.complain(f"{self.name}: {flat}\n")
+
+    def source(self, subject: str = "") -> Source:
+        """Return who writes the records."""
+        from agent_core import records
+
+        if not self.traceparent:
+            parent = self.upstream.traceparent if self.upstream and self.upstream.traceparent else self.env.get("TRACEPARENT", "")
+            self.traceparent = records.child_traceparent(parent)
+        return records.Source(self.name, self.version, self.traceparent, subject)
+
+    def record(self, kind: str, data: Mapping[str, Any], subject: str = "", id_: str = "") -> None:
+        """Write one record and let go of it at once."""
+        from agent_core import records
+
+        terminal.write(1, records.capped(records.record(kind, self.source(subject), data, id_=id_), self._blobs()))
+
+    def _blobs(self) -> str:
+        from agent_core import config
+
+        return self.blobs or f"{config.data_dir(self.env)}/blobs"
+
+    def finish(self, data: Mapping[str, Any], id_: str = "") -> None:
+        """Write the one terminal record."""
+        if not self.done:
+            self.done = True
+            self.record("result", data, id_=id_)
+
+    def answer(self, text: str, structured: Any = None) -> int:
+        """Write the result of a command that needed no run; return its status."""
+        if self.mode == "text":
+            self.text(text)
+        else:
+            from agent_core import records
+
+            self.finish(records.plain_data(text, structured))
+        return 0
+
+    def text(self, text: str, *, pretty: bool = False) -> None:
+        """Write a text result: one newline at its end; cleaned (and Markdown shown as such) on a terminal only."""
+        rest = text[len(self.streamed) :] if self.streamed and text.startswith(self.streamed) else text
+        if terminal.is_terminal(1):
+            if pretty and not self.streamed and terminal.decorated(1, self.color, self.env):
+                from agent_core import view
+
+                if view.looks_like_markdown(rest):
+                    terminal.write(1, terminal.encode(view.markdown(rest)))
+                    return
+            rest = terminal.clean(rest)
+        terminal.write(1, terminal.encode(rest if text.endswith("\n") else f"{rest}\n"))
+
+    def piece(self, text: str) -> None:
+        """Write a piece of an answer that is still arriving."""
+        self.streamed += text
+        terminal.write(1, terminal.encode(terminal.clean(text) if terminal.is_terminal(1) else text))
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One call of an agent: what was asked, with which settings, and where the answer goes."""
+
+    agent: Agent
+    parsed: Parsed
+    settings: Settings
+    out: Out
+    began: float
+
+    def flag(self, name: str) -> Any:
+        """Return a flag's value, or None."""
+        return self.parsed.values.get(name)
+
+    @property
+    def words(self) -> list[str]:
+        """The words, without `-`."""
+        return [word for word in self.parsed.words if word != "-"]
+
+    @property
+    def deadline(self) -> float | None:
+        """When `--timeout` ends (monotonic)."""
+        return None if self.settings.timeout is None else self.began + self.settings.timeout
+
+    def remaining(self) -> Settings:
+        """Return the settings with what is left of the timeout: reading stdin counts, too."""
+        if self.deadline is None:
+            return self.settings
+        return replace(self.settings, timeout=max(0.001, self.deadline - time.monotonic()))
+
+
+def main(agent: Agent, argv: Sequence[str] | None = None) -> NoReturn:
+    """Be the command line of an agent. With `argv` given (tests, other programs) leave by SystemExit, else at once."""
+    began = time.monotonic()
+    closed = terminal.reserve_streams()
+    words = terminal.arguments() if argv is None else list(argv)
+    out = Out(agent.name, agent.version)
+    try:
+        if 1 in closed:
+            raise Failed("cannot write to stdout: it is closed", hint="drop >&-")
+        if len(words) == 1 and words[0] in _FIRST:
+            status = _first(agent, words)
+        else:
+            _guess(out, words)
+            status = _guarded(agent, words, out, began)
+    except AgentError as error:
+        status = _fail(out, error)
+    except Interrupt as stop:
+        status = _interrupted(out, stop.status)
+    _leave(status, at_once=argv is None)
+
+
+def _guarded(agent: Agent, words: list[str], out: Out, began: float) -> int:
+    _signals()
+    printed, sys.stdout = sys.stdout, sys.stderr  # a tool that prints must not write into the result
+    try:
+        return _run(agent, words, out, began)
+    except AgentError as error:
+        if out.debug:
+            _traceback()
+        return _fail(out, error)
+    except (Interrupt, KeyboardInterrupt) as stop:
+        return _interrupted(out, getattr(stop, "status", 130))
+    except Exception as error:  # noqa: BLE001 - the one catch at the edge
+        if out.debug:
+            _traceback()
+        return _fail(out, AgentError(f"internal error: {type(error).__name__}: {error}", hint="--debug shows where"))
+    finally:
+        sys.stdout = printed
+
+
+def _traceback() -> None:
+    import traceback
+
+    from agent_core import redact
+
+    terminal.complain(redact.redact(traceback.format_exc()))
+
+
+def _guess(out: Out, words: Sequence[str]) -> None:
+    """Guess mode and silence before the command line is understood: its errors must have the right form, too."""
+    from agent_core import config
+
+    flags = list(words[: list(words).index("--")] if "--" in words else words)
+    short = "".join(word[1:] for word in flags if word[:1] == "-" and word[1:].isalpha() and len(word) < 6)
+    out.mode = "jsonl" if "--jsonl" in flags else "json" if "--json" in flags or "j" in short else "text"
+    out.quiet = "--quiet" in flags or "q" in short
+    out.debug = "--debug" in flags
+    out.env = config.environ()
+
+
+def _first(agent: Agent, words: Sequence[str]) -> int:
+    """Answer what needs no configuration and no parser."""
+    if words[0] == "--version":
+        terminal.write(1, f"{agent.name} {agent.version}\n".encode())
+        return 0
+    from agent_core import card
+
+    name = words[0].partition("=")[2] or "card"
+    terminal.write(1, terminal.encode(card.view(agent, name, table(agent.options))))
+    return 0
+
+
+def _signals() -> None:
+    """Turn SIGINT and SIGTERM into Interrupt. One more shortly after (timeout(1) sends two) counts as the same; later ones kill."""
+    last = [0.0]
+
+    def interrupt(number: int, _frame: Any) -> None:
+        now = time.monotonic()
+        if last[0] and now - last[0] < _AGAIN:
+            return
+        if last[0]:
+            terminal.die_by(number)
+        last[0] = now
+        raise Interrupt(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # A shell starts background jobs with SIGINT ignored: leave it so.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, interrupt)
+
+
+def _run(agent: Agent, words: list[str], out: Out, began: float) -> int:
+    from agent_core import config, plugins
+
+    options = table(agent.options)
+    asked = out.env.get(f"_{agent.name.upper().replace('-', '_')}_COMPLETE", "")
+    if asked:
+        from agent_core import typer_app
+
+        return _printing(lambda: typer_app.complete(agent.name, agent.doc, options, asked))
+    parsed, problem = _parsed(words, options)
+    if parsed is not None and (status := _about(agent, parsed, options, out)) is not None:
+        return status
+    cwd = os.getcwd()  # noqa: PTH109 - no pathlib on this path
+    files = config.config_files(out.env, cwd)
+    added = plugins.load(config.plugins_named(files, out.env))
+    if added.manager is not None:
+        options = table(agent.options, added.options())
+        parsed, problem = _parsed(words, options)
+        agent = _with_tools(agent, added.tools())
+    if parsed is None:
+        raise problem or UsageError("the command line cannot be read", hint="see --help")
+    settings = config.load(parsed.values, out.env, cwd, options=options, agent=agent.name, files=files)
+    return _command(Command(agent, parsed, settings, _ready(out, parsed, settings), began))
+
+
+def _parsed(words: Sequence[str], options: Sequence[Option]) -> tuple[Parsed | None, UsageError | None]:
+    try:
+        return parse(words, options), None
+    except UsageError as error:
+        return None, error
+
+
+def _with_tools(agent: Agent, tools: Sequence[Any]) -> Agent:
+    if not tools:
+        return agent
+    import copy
+
+    from agent_core.tool import Toolset
+
+    more = copy.copy(agent)
+    more.tools = Toolset((*agent.tools.tools, *tools))
+    return more
+
+
+def _printing(work: Callable[[], Any]) -> int:
+    """Do work that prints by itself, on the real stdout."""
+    hidden, sys.stdout = sys.stdout, open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
+    try:
+        work()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        terminal.die_by(signal.SIGPIPE)
+    finally:
+        sys.stdout = hidden
+    return 0
+
+
+def _about(agent: Agent, parsed: Parsed, options: Sequence[Option], out: Out) -> int | None:
+    """Answer help, version, card and completion; None for anything else."""
+    values = parsed.values
+    if values.get("help"):
+        return _help(agent, options, out, str(values.get("color", "auto")))
+    if values.get("version"):
+        return out.answer(f"{agent.name} {agent.version}", {"name": agent.name, "version": agent.version})
+    if values.get("agent_schema") or parsed.words == ("__schema",):
+        from agent_core import card
+
+        terminal.write(1, terminal.encode(card.view(agent, values.get("agent_schema") or "card", options)))
+        return 0
+    if values.get("completion"):
+        from agent_core import typer_app
+
+        return out.answer(typer_app.completion_script(agent.name, values["completion"]))
+    return None
+
+
+def _help(agent: Agent, options: Sequence[Option], out: Out, color: str) -> int:
+    if out.mode == "text" and terminal.is_terminal(1) and terminal.decorated(1, color, out.env):
+        from agent_core import typer_app
+
+        return _printing(lambda: typer_app.show_help(agent.name, agent.doc, options))
+    return out.answer(help_text(agent.name, agent.doc, options))
+
+
+def _ready(out: Out, parsed: Parsed, settings: Settings) -> Out:
+    """Correct the first guess by what the command line and the settings really say."""
+    out.mode = "jsonl" if parsed.values.get("jsonl") else "json" if parsed.values.get("json") else "text"
+    out.quiet, out.debug, out.color = settings.quiet, settings.debug, settings.color
+    out.env = settings.environment
+    out.blobs = f"{settings.data_dir}/blobs"
+    for notice in settings.notices:
+        out.say(notice)
+    return out
+
+
+def _command(command: Command) -> int:
+    """Do what was asked: a list, a conversation, one tool, rows, or one run."""
+    from agent_core import asking
+
+    lists = {"list_tools": asking.list_tools, "list_models": asking.list_models, "show_config": asking.show_config}
+    for name, answer in lists.items():
+        if command.flag(name):
+            return answer(command)
+    if command.flag("chat"):
+        from agent_core import chat
+
+        return chat.run(command)
+    if command.flag("lines") or command.flag("records") or command.flag("input_format") == "lines":
+        from agent_core import rows
+
+        return rows.run(command)
+    return asking.one_tool(command) if command.flag("tool") is not None else asking.one_run(command)
+
+
+# -- endings ---------------------------------------------------------------------------------------------------------------------
+
+
+def settle(command: Command, result: RunResult) -> int:
+    """Print what a run came to and return the status."""
+    out = command.out
+    if out.mode != "text":
+        from agent_core import records
+
+        out.finish(records.result_data(result, out.upstream), id_=result.run_id)
+    elif result.error is None:
+        out.text(result.output, pretty=command.flag("tool") is None)
+    if result.error is not None:
+        out.say(result.error.line())
+    if result.error is not None and out.streamed and terminal.is_terminal(1):
+        terminal.write(1, b"\n")
+    return result.status
+
+
+def _fail(out: Out, error: AgentError) -> int:
+    """Report an error that is no run's result; the report itself may fail (a full disk)."""
+    out.say(error.line())
+    stop = {77: "denied", 124: "timeout", 130: "cancelled", 143: "cancelled"}.get(error.status, "error")
+    try:
+        if out.mode != "text" and not out.done:
+            from agent_core import records
+
+            out.finish(records.failure_data(error, error.status, stop, out.upstream))
+    except AgentError as second:
+        out.say(second.line())
+    return error.status
+
+
+def _interrupted(out: Out, status: int) -> int:
+    error = Cancelled("interrupted")
+    error.status = status
+    return _fail(out, error)
+
+
+def _leave(status: int, *, at_once: bool) -> NoReturn:
+    """End the process: by SIGINT where that was the reason, else with the status."""
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        status = status or 1
+    if not at_once:
+        raise SystemExit(status)
+    if status == 130:
+        terminal.die_by(signal.SIGINT)
+    # Nothing is left to do: the interpreter's own clean-up would only cost time, and abandoned threads would hold it up.
+    os._exit(status)

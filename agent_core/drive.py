@@ -1,0 +1,285 @@
+"""drive - the trampolines: the only code on the path that touches the world.
+
+`run` carries out a program's ops one after another with httpx.Client, plain calls and threads: right for one command. `arun` does
+the same on asyncio: right for fan-out and servers. A sync program that gathers children is handed to `arun`, so there is one
+implementation of concurrency and of cancellation. Nothing else in the project exists twice.
+
+Deadlines are total. The sync trampoline arms one interval timer around an op, so a peer that sends a byte every half second, or a
+tool that loops, is stopped all the same; off the main thread (no signals there) the work is done by `arun`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from agent_core.errors import CallTimeout, DeadlineError
+from agent_core.ops import Gather, Http, Invoke, Outcome, Sleep, Spawn, Tell
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from types import FrameType
+
+    from agent_core.events import Event
+    from agent_core.ops import Program
+
+Teller = Callable[["Event"], None]
+
+_ASYNC_FUNCTION = 0x80  # inspect.CO_COROUTINE, without importing inspect
+
+
+class Expired(BaseException):
+    """The interval timer rang. Not an Exception, so that no tool swallows it; never leaves this module."""
+
+
+def run(program: Program, tell: Teller) -> Any:
+    """Drive a program to its value on this thread; `tell` receives every event."""
+    if threading.current_thread() is not threading.main_thread():
+        return _new_loop(arun(program, tell))
+    import signal
+
+    previous = signal.signal(signal.SIGALRM, _ring)
+    try:
+        return _drive(program, tell, alarm=True)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def _ring(_number: int, _frame: FrameType | None) -> None:
+    raise Expired
+
+
+def _drive(program: Program, tell: Teller, *, alarm: bool) -> Any:
+    value: Any = None
+    error: BaseException | None = None
+    try:
+        while True:
+            op = program.throw(error) if error is not None else program.send(value)
+            value = error = None
+            try:
+                value = _perform(op, tell, alarm=alarm)
+            except Exception as problem:  # noqa: BLE001 - carried to whoever waits for it
+                error = problem
+    except StopIteration as stop:
+        return stop.value
+    finally:
+        program.close()
+
+
+def _perform(op: Any, tell: Teller, *, alarm: bool) -> Any:
+    match op:
+        case Tell():
+            return tell(op.event)
+        case Http():
+            from agent_core import http
+
+            return _bounded(lambda: http.send(op), op.deadline, _late_call, alarm=alarm)
+        case Invoke():
+            return _bounded(lambda: _invoke(op), op.deadline, TimeoutError, alarm=alarm)
+        case Sleep():
+            return time.sleep(op.seconds)
+        case Gather(threads=True) if alarm:
+            return _threads(op, tell)
+        case Gather() | Spawn():
+            return _new_loop(_aperform(op, tell))
+    raise TypeError(f"{type(op).__name__} is no op")
+
+
+def _late_call() -> CallTimeout:
+    return CallTimeout("the model did not answer in time", hint="raise --call-timeout or --timeout")
+
+
+def _bounded(work: Callable[[], Any], deadline: float | None, late: Callable[[], Exception], *, alarm: bool) -> Any:
+    """Do the work, or raise `late()` once the deadline is past."""
+    if deadline is None:
+        return work()
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise late()
+    if not alarm:
+        return _on_a_thread(work, left, late)
+    import signal
+
+    try:
+        signal.setitimer(signal.ITIMER_REAL, left)
+        try:
+            return work()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except Expired:
+        raise late() from None
+
+
+def _on_a_thread(work: Callable[[], Any], seconds: float, late: Callable[[], Exception]) -> Any:
+    """Do the work on a thread of its own and leave it behind if it takes too long (a thread cannot be stopped)."""
+    box: list[Outcome] = []
+    thread = threading.Thread(target=lambda: box.append(_outcome(work)), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not box:
+        raise late()
+    if box[0].error is not None:
+        raise box[0].error
+    return box[0].value
+
+
+def _outcome(work: Callable[[], Any]) -> Outcome:
+    try:
+        return Outcome(work())
+    except Exception as error:  # noqa: BLE001 - carried to whoever waits for it
+        return Outcome(error=error)
+
+
+def _invoke(op: Invoke) -> Any:
+    if is_async(op.function):
+        return _new_loop(op.function(**op.arguments))
+    return op.function(**op.arguments)
+
+
+def is_async(function: Any) -> bool:
+    """Return whether calling the function gives a coroutine."""
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    return code is not None and bool(code.co_flags & _ASYNC_FUNCTION)
+
+
+def _threads(op: Gather, tell: Teller) -> list[Outcome]:
+    """Run programs that need no loop (tool calls) on a thread each."""
+    lock = threading.Lock()
+    outcomes: list[Outcome] = [Outcome(cancelled=True)] * len(op.programs)
+
+    def locked(event: Event) -> None:
+        with lock:
+            tell(event)
+
+    def work(index: int, program: Program) -> None:
+        outcomes[index] = _outcome(lambda: _drive(program, locked, alarm=False))
+
+    threads = [threading.Thread(target=work, args=pair, daemon=True) for pair in enumerate(op.programs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return outcomes
+
+
+def _new_loop(work: Coroutine[Any, Any, Any]) -> Any:
+    import asyncio
+
+    from agent_core import connections
+
+    async def whole() -> Any:
+        try:
+            return await work
+        finally:
+            connections.close()
+
+    return asyncio.run(whole())
+
+
+# --- asyncio -------------------------------------------------------------------------------------------------------
+
+
+async def arun(program: Program, tell: Teller) -> Any:
+    """Drive a program to its value on the running loop."""
+    value: Any = None
+    error: BaseException | None = None
+    try:
+        while True:
+            op = program.throw(error) if error is not None else program.send(value)
+            value = error = None
+            if type(op) is Tell:
+                tell(op.event)
+                continue
+            try:
+                value = await _aperform(op, tell)
+            except Exception as problem:  # noqa: BLE001 - carried to whoever waits for it
+                error = problem
+    except StopIteration as stop:
+        return stop.value
+    finally:
+        program.close()
+
+
+async def _aperform(op: Any, tell: Teller) -> Any:
+    import asyncio
+
+    match op:
+        case Tell():
+            return tell(op.event)
+        case Http():
+            from agent_core import connections
+
+            return await _within(connections.send(op), op.deadline, _late_call)
+        case Invoke():
+            work = op.function(**op.arguments) if is_async(op.function) else asyncio.to_thread(op.function, **op.arguments)
+            return await _within(work, op.deadline, TimeoutError)
+        case Sleep():
+            return await asyncio.sleep(op.seconds)
+        case Gather():
+            return await _gather(op, tell)
+        case Spawn():
+            from agent_core import processes
+
+            return await _within(processes.spawn(op), op.deadline, lambda: DeadlineError("the program took too long"))
+    raise TypeError(f"{type(op).__name__} is no op")
+
+
+async def _within(work: Any, deadline: float | None, late: Callable[[], Exception]) -> Any:
+    if deadline is None:
+        return await work
+    import asyncio
+
+    scope = asyncio.timeout(deadline - time.monotonic())
+    try:
+        async with scope:
+            return await work
+    except TimeoutError:
+        if scope.expired():
+            raise late() from None
+        raise
+
+
+async def _gather(op: Gather, tell: Teller) -> list[Outcome]:  # noqa: PLR0915 - one scope owns tasks and their end
+    """Run the programs as tasks; stop when `enough` succeeded or when that has become impossible; cancel and await the rest."""
+    import asyncio
+
+    outcomes: list[Outcome] = [Outcome(cancelled=True)] * len(op.programs)
+    gate = asyncio.Semaphore(op.limit) if op.limit else None
+    needed = len(op.programs) if op.enough is None else op.enough
+    over = asyncio.Event()
+
+    async def one(index: int, program: Program) -> None:
+        if gate is None:
+            outcomes[index] = await _settled(program, tell)
+        else:
+            async with gate:
+                outcomes[index] = await _settled(program, tell)
+        settle()
+
+    def settle() -> None:
+        failed = sum(outcome.error is not None for outcome in outcomes)
+        good = sum(outcome.error is None and not outcome.cancelled for outcome in outcomes)
+        if (op.enough is not None and good >= needed) or failed > len(outcomes) - needed:
+            over.set()
+
+    tasks = [asyncio.create_task(one(*pair)) for pair in enumerate(op.programs)]
+    watcher = asyncio.create_task(over.wait())
+    try:
+        everyone: asyncio.Future[Any] = asyncio.gather(*tasks)
+        both: list[asyncio.Future[Any]] = [everyone, watcher]
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (*tasks, watcher):
+            task.cancel()
+        await asyncio.gather(*tasks, watcher, return_exceptions=True)
+    return outcomes
+
+
+async def _settled(program: Program, tell: Teller) -> Outcome:
+    try:
+        return Outcome(await arun(program, tell))
+    except Exception as error:  # noqa: BLE001 - carried to whoever waits for it
+        return Outcome(error=error)

@@ -1,0 +1,603 @@
+"""interpreter - turns a pattern's effects into IO ops; journal, guards and events live here and nowhere else.
+
+    effect → journal lookup → guards → IO op → journal → event → outcome
+
+It is a generator itself and does no IO: a trampoline (`agent_core.drive`) carries out the ops. Every effect has a position in
+its run, a path of indices ("3", "3.0", "2.1.4"); outcomes are recorded under it with a fingerprint of the request. A resumed run
+is fed recorded outcomes until they end; a replayed run (`live=False`) never goes further.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from agent_core import guards as guarding
+from agent_core import messages, money
+from agent_core.effects import Act, All, Ask, Call, Note, Wait
+from agent_core.errors import (
+    AgentError,
+    CallTimeout,
+    ContractError,
+    DeadlineError,
+    DeniedError,
+    DivergedError,
+    ProviderError,
+    QuorumLimit,
+    RepeatLimit,
+    WaitingError,
+)
+from agent_core.events import Event
+from agent_core.messages import Message, ToolCall, ToolResult
+from agent_core.ops import Gather, Http, Invoke, Response, Sleep, Tell
+from agent_core.provider import Reply, Usage
+
+if TYPE_CHECKING:
+    from agent_core.effects import Pattern
+    from agent_core.guards import Guard, Outward
+    from agent_core.ops import Outcome, Program
+    from agent_core.provider import Delta, Provider
+    from agent_core.tool import Tool, Toolset
+
+Steps = Generator[Any, Any, Any]
+
+TOLD_AT, STOP_AT, MALFORMED_STOP = 3, 5, 3
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a run has used so far; shared by all its children."""
+
+    calls: int = 0
+    steps: int = 0
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    output_tokens: int = 0
+    cost: int | None = 0
+    basis: str = ""
+    counted: bool = True
+    denied: DeniedError | None = None
+    last: str = ""
+    provider: str = ""
+    model: str = ""
+
+    def add(self, usage: Usage, provider: str, model: str, cost: int | None, basis: str) -> None:
+        """Count one model call."""
+        self.calls += 1
+        self.provider, self.model = provider, model
+        self.counted = self.counted and usage.input_tokens is not None
+        self.input_tokens += usage.input_tokens or 0
+        self.cached_input_tokens += usage.cached_input_tokens
+        self.output_tokens += usage.output_tokens or 0
+        self.cost = None if cost is None or self.cost is None else self.cost + cost
+        self.basis = basis or self.basis
+
+
+@dataclass(slots=True)
+class Run:
+    """Everything one run needs to interpret effects. Children share all of it but tools and path."""
+
+    id: str
+    providers: tuple[Provider, ...]
+    tools: Toolset
+    decide: Callable[[Tool, Mapping[str, Any]], Any]
+    context: Callable[[float | None], Any]
+    guards: tuple[Guard, ...] = ()
+    clock: Callable[[], float] = field(default=lambda: 0.0)
+    now: Callable[[], float] = field(default=lambda: 0.0)
+    deadline: float | None = None
+    call_timeout: float | None = None
+    tool_timeout: float | None = 120.0
+    temperature: float | None = None
+    max_tokens: int | None = None
+    protocol: str = "auto"
+    on_delta: Callable[[Event], None] | None = None
+    recorded: Mapping[str, Event] = field(default_factory=dict)
+    started: frozenset[str] = frozenset()
+    live: bool = True
+    totals: Totals = field(default_factory=Totals)
+    seen: dict[str, int] = field(default_factory=dict)
+    malformed: int = 0
+    redact: Callable[[str], str] = str
+
+    def event(self, kind: str, path: str, fingerprint: str = "", *, durable: bool = False, **data: Any) -> Tell:
+        """Return the op that tells one event."""
+        return Tell(Event(kind, self.id, path, self.now(), data, fingerprint, durable))
+
+    def until(self, timeout: float | None) -> float | None:
+        """Return the absolute time at which a call with that timeout ends: never later than the run's deadline."""
+        if timeout is None:
+            return self.deadline
+        end = self.clock() + timeout
+        return end if self.deadline is None else min(end, self.deadline)
+
+
+def interpret(pattern: Pattern, run: Run, prefix: str = "") -> Steps:
+    """Drive a pattern to its return value; effects get the positions prefix + 0, 1, 2 and so on."""
+    outcome: Any = None
+    error: Exception | None = None
+    index = 0
+    while True:
+        try:
+            effect = pattern.throw(error) if error is not None else pattern.send(outcome)
+        except StopIteration as stop:
+            return stop.value
+        outcome = error = None
+        try:
+            outcome = yield from perform(effect, run, f"{prefix}{index}")
+        except (AgentError, ValueError, TypeError) as problem:
+            error = problem
+        index += 1
+
+
+def perform(effect: Any, run: Run, path: str) -> Steps:
+    """Carry out one effect, or a whole pattern given in its place."""
+    match effect:
+        case Ask():
+            return (yield from _ask(effect, run, path))
+        case Act():
+            return (yield from _act(effect, run, path))
+        case Call():
+            return (yield from _call(effect, run, path))
+        case All():
+            return (yield from _all(effect, run, path))
+        case Wait():
+            return (yield from _wait(effect, run, path))
+        case Note():
+            return (yield run.event(effect.kind, path, **effect.data))
+        case Generator():
+            return (yield from interpret(effect, run, f"{path}."))
+    raise TypeError(f"a pattern yielded {type(effect).__name__}, which is no effect")
+
+
+def recall(run: Run, path: str, fingerprint: str) -> Event | None:
+    """Return the recorded outcome at a position; DivergedError if it was of another request, or if a replay has none."""
+    event = run.recorded.get(path)
+    if event is None:
+        if run.live:
+            return None
+        raise DivergedError(f"the recording ends before step {path}", hint="resume the run instead of replaying it")
+    if event.fingerprint != fingerprint:
+        raise DivergedError(
+            f"journal diverged at step {path}", hint="the agent, its prompt or its input changed since; fork instead"
+        )
+    if event.kind == "effect.failed":
+        raise error_from_json(event.data["error"])
+    return event
+
+
+# --- Ask -----------------------------------------------------------------------------------------------------------
+
+
+def _ask(ask: Ask, run: Run, path: str) -> Steps:
+    run.totals.steps += 1
+    ask = _with_settings(ask, run)
+    print_ = fingerprint(ask)
+    event = recall(run, path, print_)
+    if event is not None:
+        reply = reply_from_json(event.data)
+        _count(run, reply, event.data["provider"], event.data.get("cost"), event.data.get("basis", ""))
+        return reply
+    began = run.clock()
+    try:
+        reply, provider, attempts, cached = yield from _route(ask, run, path, print_)
+    except AgentError as error:
+        yield run.event("effect.failed", path, print_, error=error_to_json(error, run.redact))
+        raise
+    cost = 0 if cached or provider.answer is not None else money.cost(reply.usage, provider.price)
+    _count(run, reply, provider.name, cost, provider.price.basis)
+    yield run.event(
+        "model.replied", path, print_, **reply_to_json(reply), provider=provider.name, cost=cost, basis=provider.price.basis,
+        wall_ms=round((run.clock() - began) * 1000, 1), attempts=attempts, cached=cached,
+    )  # fmt: skip
+    return reply
+
+
+def _with_settings(ask: Ask, run: Run) -> Ask:
+    temperature = run.temperature if ask.temperature is None else ask.temperature
+    most = run.max_tokens if ask.max_tokens is None else ask.max_tokens
+    if temperature is ask.temperature and most is ask.max_tokens:
+        return ask
+    return replace(ask, temperature=temperature, max_tokens=most)
+
+
+def _count(run: Run, reply: Reply, provider: str, cost: int | None, basis: str) -> None:
+    run.totals.add(reply.usage, provider, reply.model, cost, basis)
+    run.totals.last = reply.text or run.totals.last
+
+
+def _route(ask: Ask, run: Run, path: str, print_: str) -> Steps:
+    """Ask the providers in order; the next one only after a retryable failure."""
+    last = len(run.providers) - 1
+    for place, provider in enumerate(run.providers):
+        try:
+            reply, attempts, cached = yield from _attempts(ask, provider, run, path, print_)
+        except ProviderError as error:
+            if place == last or not error.retryable:
+                raise
+            following = run.providers[place + 1].name
+            yield run.event("notice", path, text=f"{provider.name}: {run.redact(str(error))}; asking {following} instead")
+            continue
+        return reply, provider, attempts, cached
+    raise ContractError("no provider to ask")
+
+
+def _attempts(ask: Ask, provider: Provider, run: Run, path: str, print_: str) -> Steps:
+    call = guarding.Outward("ask", provider.model, print_, ask, provider)
+    attempt = 0
+    while True:
+        decision = yield from _admitted(call, attempt, run)
+        if isinstance(decision, guarding.Use):
+            return decision.outcome, attempt, True
+        shown = [False]
+        outcome: Any
+        try:
+            outcome = yield from _exchange(ask, provider, run, path, shown)
+        except AgentError as error:
+            outcome = _late() if isinstance(error, CallTimeout) and _past(run) else error
+        verdict = guarding.after(run.guards, call, outcome, attempt, run.clock())
+        if not isinstance(outcome, AgentError):
+            return outcome, attempt + 1, False
+        pause = verdict.seconds if isinstance(verdict, guarding.Retry) and not shown[0] else None
+        yield run.event(
+            "model.failed", path, provider=provider.name, model=provider.model, attempt=attempt + 1, retry_in=pause,
+            error=error_to_json(outcome, run.redact),
+        )  # fmt: skip
+        if pause is None:
+            raise outcome
+        yield from _pause(pause, run)
+        attempt += 1
+
+
+def _admitted(call: Outward, attempt: int, run: Run) -> Steps:
+    """Ask the guards until they let the call pass (Delay waits), answer it (Use) or refuse it."""
+    while True:
+        decision = guarding.before(run.guards, call, attempt, run.clock())
+        match decision:
+            case guarding.Delay(seconds):
+                yield from _pause(seconds, run)
+            case guarding.Refuse(error):
+                raise error
+            case _:
+                return decision
+
+
+def _pause(seconds: float, run: Run) -> Steps:
+    """Let time pass, but not beyond the run's deadline."""
+    left = None if run.deadline is None else run.deadline - run.clock()
+    yield Sleep(seconds if left is None else max(0.0, min(seconds, left)))
+    if left is not None and seconds >= left:
+        raise _late()
+
+
+def _late() -> DeadlineError:
+    return DeadlineError("the deadline passed", hint="raise --timeout")
+
+
+def _past(run: Run) -> bool:
+    return run.deadline is not None and run.clock() >= run.deadline
+
+
+def _exchange(ask: Ask, provider: Provider, run: Run, path: str, shown: list[bool]) -> Steps:
+    """Make one request and return its Reply; `shown[0]` becomes true once text reached a person."""
+    text_protocol = run.protocol == "text" or (run.protocol == "auto" and not provider.capabilities.tools)
+    if text_protocol and ask.tools is not None and ask.tools.tools:
+        from agent_core import protocol
+
+        plain = yield from _request(protocol.as_text(ask), provider, run, path, shown, visible=False)
+        return protocol.as_reply(plain, ask.tools, len(ask.messages))
+    return (yield from _request(ask, provider, run, path, shown, visible=True))
+
+
+def _request(ask: Ask, provider: Provider, run: Run, path: str, shown: list[bool], *, visible: bool) -> Steps:
+    if provider.answer is not None:
+        return provider.answer(ask)
+    codec = provider.codec
+    if codec is None:
+        raise ContractError(f"provider {provider.name} has neither a codec nor an answer")
+    stream = run.on_delta is not None and provider.capabilities.streaming
+    request = codec.encode(ask, provider, stream=stream)
+    decoder = codec.decoder(provider) if stream else None
+    tell = _teller(run, path, shown, bool(ask.tools and ask.tools.tools), visible=visible) if stream else None
+    answer = yield Http(request, run.until(run.call_timeout), decoder, tell)
+    return codec.decode(answer, provider) if isinstance(answer, Response) else answer
+
+
+def _teller(run: Run, path: str, shown: list[bool], provisional: bool, *, visible: bool) -> Callable[[Delta], None]:
+    """Return what hands deltas on. `provisional`: tools were offered, so this text may turn out not to be the answer."""
+
+    def tell(delta: Delta) -> None:
+        text, thought = (delta.text, delta.thought) if visible else ("", delta.text + delta.thought)
+        shown[0] = shown[0] or bool(text)
+        data = {"text": text, "thought": thought, "provisional": provisional}
+        if run.on_delta is not None and (text or thought):
+            run.on_delta(Event("delta", run.id, path, run.now(), data))
+
+    return tell
+
+
+# --- Act -----------------------------------------------------------------------------------------------------------
+
+
+def _act(act: Act, run: Run, path: str) -> Steps:
+    """Run the calls: neighbours that are not exclusive together, results in call order, as one tool message."""
+    _check_malformed(act, run)
+    calls = list(act.calls)
+    results: list[ToolResult] = []
+    if len(calls) == 1:
+        results.append((yield from _tool(calls[0], run, f"{path}.0")))
+        return [Message("tool", tuple(results))]
+    start = 0
+    while start < len(calls):
+        end = start + 1
+        while end < len(calls) and not _exclusive(calls[start], run) and not _exclusive(calls[end], run):
+            end += 1
+        group = [_tool(call, run, f"{path}.{start + offset}") for offset, call in enumerate(calls[start:end])]
+        if len(group) == 1:
+            results.append((yield from group[0]))
+        else:
+            outcomes: list[Outcome] = yield Gather(group, threads=True)
+            for outcome in outcomes:
+                if outcome.error is not None:
+                    raise outcome.error
+            results += [outcome.value for outcome in outcomes]
+        start = end
+    return [Message("tool", tuple(results))]
+
+
+def _exclusive(call: ToolCall, run: Run) -> bool:
+    tool = run.tools.get(call.name)
+    return tool is not None and tool.exclusive
+
+
+def _check_malformed(act: Act, run: Run) -> None:
+    """Count replies that asked for nothing readable (text protocol); three in a row end the run."""
+    run.malformed = run.malformed + 1 if all(not call.name for call in act.calls) else 0
+    if run.malformed >= MALFORMED_STOP:
+        raise ContractError(
+            "the model's replies could not be read three times in a row", hint="try --protocol native or another model"
+        )
+
+
+def _tool(call: ToolCall, run: Run, path: str) -> Steps:
+    """Run one call of the model. Whatever goes wrong is a result that the model is shown; only limits end the run."""
+    print_ = _call_key(call)
+    event = recall(run, path, print_)
+    count = run.seen[print_] = run.seen.get(print_, 0) + 1
+    if event is not None:
+        return _result_from_json(event.data)
+    if count >= STOP_AT:
+        raise RepeatLimit(f"the model asked for the same call of {call.name} {count} times", hint="rephrase the task")
+    began = run.clock()
+    result = yield from _called(call, run, path, print_, count)
+    yield run.event(
+        "tool.finished", path, print_, id=call.id, name=call.name, text=run.redact(result.text), error=result.error,
+        value=result.value if result.value != result.text else None, wall_ms=round((run.clock() - began) * 1000, 1),
+        durable=path in run.started or _has_effects(run.tools.get(call.name)),
+    )  # fmt: skip
+    return result
+
+
+def _called(call: ToolCall, run: Run, path: str, print_: str, count: int) -> Steps:
+    tool = run.tools.get(call.name)
+    problem = _refusal(call, tool, run, count)
+    if problem is not None or tool is None:
+        return problem
+    if path in run.started:
+        return _failure(call, "permanent", "unknown outcome: the program stopped while this call ran. Check before you repeat it.")
+    try:
+        arguments: dict[str, Any] = tool.bind(call.arguments)
+    except AgentError as error:
+        return _failure(call, "invalid", str(error))
+    denial = run.decide(tool, arguments)
+    if denial is not None:
+        run.totals.denied = DeniedError(denial.reason, hint=f"grant with {denial.rule}")
+        yield run.event("notice", path, text=f"denied: {denial.reason} (grant with {denial.rule})")
+        return _failure(call, "denied", f"denied: {denial.reason}")
+    effects = _has_effects(tool)
+    yield run.event(
+        "tool.started", path, print_, id=call.id, name=call.name, arguments=call.arguments, effects=effects, durable=effects
+    )
+    until = run.until(tool.timeout or run.tool_timeout)
+    if tool.wants_context:
+        arguments = {**arguments, tool.context_name: run.context(until)}
+    result = yield from _invoked(call, tool, arguments, until, run)
+    if result.error is None:
+        run.totals.denied = None
+    return result
+
+
+def _refusal(call: ToolCall, tool: Tool | None, run: Run, count: int) -> ToolResult | None:
+    """Return the result of a call that is not run at all, or None."""
+    if call.problem:
+        return _failure(call, "invalid", call.problem)
+    if tool is None:
+        near = run.tools.nearest(call.name)
+        hint = f" Did you mean {' or '.join(near)}?" if near else f" There are: {', '.join(t.name for t in run.tools.tools)}."
+        return _failure(call, "not_found", f"there is no tool named {call.name!r}.{hint}")
+    if count >= TOLD_AT:
+        return _failure(
+            call, "invalid", f"you have made this very call {count - 1} times already; use its result or do something else."
+        )
+    return None
+
+
+def _invoked(call: ToolCall, tool: Tool, arguments: Mapping[str, Any], until: float | None, run: Run) -> Steps:
+    """Call the function; its text is capped for the model, its value is not."""
+    from agent_core.tool import cap, failure, render
+
+    try:
+        value = yield Invoke(tool.function, arguments, until)
+        text, value = render(value)
+    except Exception as error:  # noqa: BLE001 - the one catch at the tool edge: a tool's fault is the model's to deal with
+        if _past(run):
+            raise _late() from None
+        kind, text = failure(error)
+        late = isinstance(error, TimeoutError) and not str(error)
+        return _failure(call, kind, f"{call.name} took too long and was stopped" if late else run.redact(text))
+    return ToolResult(call.id, call.name, run.redact(cap(text)), None, value)
+
+
+def _has_effects(tool: Tool | None) -> bool:
+    return tool is not None and not tool.read_only
+
+
+def _failure(call: ToolCall, kind: messages.ToolErrorKind, text: str) -> ToolResult:
+    return ToolResult(call.id, call.name, text, kind)
+
+
+def _result_from_json(data: Mapping[str, Any]) -> ToolResult:
+    value = data.get("value")
+    return ToolResult(
+        data["id"], data["name"], data["text"], data["error"], data["text"] if value is None and not data["error"] else value
+    )
+
+
+# --- Call, All, Wait -----------------------------------------------------------------------------------------------
+
+
+def _call(call: Call, run: Run, path: str) -> Steps:
+    """Run another agent: one that can be interpreted here brings its own program."""
+    print_ = _hash("call", getattr(call.agent, "name", str(call.agent)), call.message)
+    event = recall(run, path, print_)
+    if event is not None:
+        return event.data["output"]
+    child = getattr(call.agent, "program", None)
+    if child is None:
+        raise ContractError(f"{call.agent!r} is no agent that can be called")
+    output = yield from child(call.message, run, f"{path}.")
+    yield run.event("call.finished", path, print_, agent=call.agent.name, output=output)
+    return output
+
+
+def _all(effect: All, run: Run, path: str) -> Steps:
+    """Gather the children. Without `enough` all must succeed; with it errors are outcomes until too few can succeed."""
+    total = len(effect.effects)
+    needed = _needed(effect.enough, total)
+    print_ = _hash("all", str(total), str(needed))
+    event = run.recorded.get(path)
+    done = set(event.data["done"]) if event is not None else None
+    programs = [
+        _child(child, run, f"{path}.{index}") if done is None or index in done else _nothing()
+        for index, child in enumerate(effect.effects)
+    ]
+    outcomes: list[Outcome] = yield Gather(programs, needed if done is None else None, effect.limit)
+    if effect.enough is None:
+        for outcome in outcomes:
+            if outcome.error is not None:
+                raise outcome.error
+    successes = [index for index, outcome in enumerate(outcomes) if outcome.error is None and not outcome.cancelled]
+    if done is None and len(successes) < needed:
+        raise QuorumLimit(f"{len(successes)} of {total} answered and {needed} are needed")
+    if event is None and effect.enough is not None:
+        finished = [index for index, outcome in enumerate(outcomes) if not outcome.cancelled]
+        yield run.event("all.finished", path, print_, done=finished)
+    return [None if outcome.cancelled else outcome.error or outcome.value for outcome in outcomes]
+
+
+def _child(effect: Any, run: Run, path: str) -> Program:
+    return (yield from perform(effect, run, path))
+
+
+def _nothing() -> Program:
+    return None
+    yield
+
+
+def _needed(enough: float | None, total: int) -> int:
+    if enough is None:
+        return total
+    if isinstance(enough, float):
+        return max(1, -(-int(enough * total * 1_000_000) // 1_000_000))
+    return min(int(enough), total)
+
+
+def _wait(wait: Wait, run: Run, path: str) -> Steps:
+    print_ = _hash("wait", str(wait.for_))
+    event = recall(run, path, print_)
+    if event is not None:
+        return event.data["answer"]
+    if isinstance(wait.for_, str):
+        raise WaitingError(f"waiting for a person: {wait.for_}", hint=f"answer, then --resume {run.id}")
+    yield from _pause(float(wait.for_), run)
+    yield run.event("wait.finished", path, print_, answer=None)
+    return None
+
+
+# --- fingerprints and JSON forms -----------------------------------------------------------------------------------
+
+
+def fingerprint(ask: Ask) -> str:
+    """Return 32 hex digits that stand for everything in the request that a model would see."""
+    digest = hashlib.blake2b(b"".join([message.digest for message in ask.messages]), digest_size=16)
+    digest.update(_tools_digest(ask.tools))
+    rest = (ask.schema, ask.stop, ask.tool_choice, ask.temperature, ask.max_tokens)
+    if rest != (None, (), "auto", None, None):
+        digest.update(json.dumps(rest, sort_keys=True, default=str).encode())
+    return digest.hexdigest()
+
+
+def _tools_digest(tools: Toolset | None) -> bytes:
+    if tools is None:
+        return b""
+    found: bytes | None = tools.cache.get("digest")
+    if found is None:
+        lines = [json.dumps([tool.name, tool.description, tool.parameters], sort_keys=True) for tool in tools.tools]
+        found = hashlib.blake2b("\n".join(lines).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        tools.cache["digest"] = found
+    return found
+
+
+def _call_key(call: ToolCall) -> str:
+    return _hash(call.name, call.raw or json.dumps(call.arguments, sort_keys=True, default=str))
+
+
+def _hash(*words: str) -> str:
+    return hashlib.blake2b("\0".join(words).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def reply_to_json(reply: Reply) -> dict[str, Any]:
+    """Return the reply as plain data."""
+    used = reply.usage
+    return {
+        "message": messages.to_json(reply.message), "stop": reply.stop, "model": reply.model,
+        "usage": {
+            "input_tokens": used.input_tokens, "output_tokens": used.output_tokens, "cached_input_tokens": used.cached_input_tokens,
+            "cache_write_tokens": used.cache_write_tokens, "reasoning_tokens": used.reasoning_tokens,
+        },
+    }  # fmt: skip
+
+
+def reply_from_json(data: Mapping[str, Any]) -> Reply:
+    """Return the reply that `reply_to_json` wrote."""
+    return Reply(messages.from_json(data["message"]), data["stop"], Usage(**data["usage"]), data["model"])
+
+
+def error_to_json(error: AgentError, redact: Callable[[str], str] = str) -> dict[str, Any]:
+    """Return the error object of wire.md §4."""
+    return {
+        "code": error.code, "title": type(error).__name__, "detail": redact(str(error)), "hint": redact(error.hint),
+        "retryable": error.retryable, "retry_after_s": getattr(error, "retry_after", None),
+        "http_status": getattr(error, "http_status", None), "status": error.status, "cause": redact(error.cause),
+    }  # fmt: skip
+
+
+def error_from_json(data: Mapping[str, Any]) -> AgentError:
+    """Return an error of the class that was recorded (AgentError itself if it is not known)."""
+    import agent_core.errors as tree
+
+    kind = getattr(tree, str(data["title"]), AgentError)
+    error: AgentError
+    if isinstance(kind, type) and issubclass(kind, ProviderError):
+        error = kind(
+            data["detail"], hint=data["hint"], cause=data["cause"], http_status=data["http_status"],
+            retry_after=data["retry_after_s"], retryable=data["retryable"],
+        )  # fmt: skip
+        return error
+    kind = kind if isinstance(kind, type) and issubclass(kind, AgentError) else AgentError
+    error = kind.__new__(kind)
+    AgentError.__init__(error, data["detail"], hint=data["hint"], cause=data["cause"])
+    return error

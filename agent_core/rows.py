@@ -1,0 +1,242 @@
+"""rows - row mode: one run for each line (`--lines`) or record (`--records`) of stdin, `--jobs N` at a time.
+
+Output comes in the order of the input. A row that fails costs one line on stderr and status 4 at the end; the others go on. What
+is done is kept, so the same command with `--resume last` runs only the rows that are missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from agent_core import asking, records, stdin
+from agent_core.errors import AgentError, Cancelled, Failed, InputError, Interrupt, LimitError, MissingInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from agent_core.agent import RunResult
+    from agent_core.cli import Command
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: its number from 1, its name, its text; `problem` where it is not usable."""
+
+    number: int
+    subject: str
+    text: str
+    problem: AgentError | None = None
+
+
+class Kept:
+    """The rows that are done, one JSON line each, in a file named by everything that decides about the answers."""
+
+    def __init__(self, command: Command) -> None:
+        """Find the file; read it only if the command resumes."""
+        settings = command.settings
+        parts = [command.agent.name, command.agent.version, *command.words, settings.provider, settings.model, settings.system]
+        name = hashlib.sha256(json.dumps(parts).encode("utf-8", "replace")).hexdigest()[:32]
+        self._path = f"{settings.data_dir}/rows/{name}.jsonl"
+        self.found = dict(self._read()) if command.flag("resume") else {}
+        self._file: Any = None
+        self._fresh = not command.flag("resume")
+
+    def _read(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        try:
+            with open(self._path, encoding="utf-8") as file:  # noqa: PTH123 - no pathlib on this path
+                for line in file:
+                    row = records.loads(line.encode())
+                    if isinstance(row, dict) and isinstance(row.get("data"), dict):
+                        yield str(row.get("key")), row["data"]
+        except OSError:
+            return
+
+    def put(self, key: str, data: Mapping[str, Any]) -> None:
+        """Keep a finished row. A disk that cannot be written costs the ability to resume, not the answer."""
+        try:
+            if self._file is None:
+                os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)  # noqa: PTH103, PTH120
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if self._fresh else 0)
+                self._file = os.open(self._path, flags, 0o600)
+            os.write(self._file, json.dumps({"key": key, "data": data}, default=str).encode() + b"\n")
+        except OSError:
+            self._file = None
+
+    def close(self, *, complete: bool) -> None:
+        """Let go; forget everything once all rows are done."""
+        if self._file is not None:
+            os.close(self._file)
+        if complete:
+            try:
+                os.unlink(self._path)  # noqa: PTH108
+            except OSError:
+                return
+
+
+def run(command: Command) -> int:
+    """Run all rows and return the status: 0, or 4 if some failed."""
+    settings = replace(asking.settings_of(command), stream=False)
+    kept = Kept(command)
+    totals = _Totals(command)
+    done = False
+    try:
+        for row, data, error in _ordered(command, settings, kept):
+            totals.add(row, data, error)
+        done = True
+    finally:
+        kept.close(complete=done and not totals.failed)
+    return totals.finish()
+
+
+def _key(row: Row) -> str:
+    return f"{row.number}:{hashlib.sha256(row.text.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+def _ordered(command: Command, settings: Any, kept: Kept) -> Iterator[tuple[Row, Mapping[str, Any], AgentError | None]]:
+    """Yield what each row came to, in order; a bounded number of rows is read ahead."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def work(row: Row) -> tuple[Mapping[str, Any], AgentError | None]:
+        return _one(command, settings, kept, row)
+
+    jobs = settings.jobs
+    if jobs == 1:
+        for row in rows(command):
+            yield row, *work(row)
+        return
+    pool = ThreadPoolExecutor(jobs)
+    waiting: deque[tuple[Row, Any]] = deque()
+    try:
+        for row in rows(command):
+            waiting.append((row, pool.submit(work, row)))
+            while waiting and (len(waiting) >= jobs * 4 or waiting[0][1].done()):
+                first, future = waiting.popleft()
+                yield first, *future.result()
+        while waiting:
+            first, future = waiting.popleft()
+            yield first, *future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _one(command: Command, settings: Any, kept: Kept, row: Row) -> tuple[Mapping[str, Any], AgentError | None]:
+    known = kept.found.get(_key(row))
+    if known is not None:
+        return known, None
+    if row.problem is not None:
+        return records.failure_data(row.problem, row.problem.status, "error"), row.problem
+    result = _result(command, settings, row)
+    if isinstance(result.error, Cancelled):
+        raise Interrupt(result.status)
+    data = records.result_data(result)
+    if result.error is None:
+        kept.put(_key(row), data)
+    return data, result.error
+
+
+def _result(command: Command, settings: Any, row: Row) -> RunResult:
+    from agent_core.agent import Job, execute, execute_tool
+
+    name = command.flag("tool")
+    if name is not None:
+        tool = command.agent.tools.get(name)
+        if tool is None:
+            raise InputError(f"no tool {name!r}", hint=f"see {command.agent.name} --list-tools")
+        return execute_tool(command.agent, name, tool.from_text(row.text), settings)
+    words = " ".join(command.words)
+    asked = asking.Asked(words, (("row", row.text),)) if words else asking.Asked(row.text)
+    return execute(command.agent, Job(asked.message, traceparent=command.out.source().traceparent, subject=row.subject), settings)
+
+
+class _Totals:
+    """What the rows come to together; prints each as it is due."""
+
+    def __init__(self, command: Command) -> None:
+        self._command, self._out = command, command.out
+        self._costs: list[str | None] = []
+        self._rows: list[Mapping[str, Any]] = []
+        self.count = self.failed = 0
+
+    def add(self, row: Row, data: Mapping[str, Any], error: AgentError | None) -> None:
+        """Count and print one row."""
+        self.count += 1
+        self.failed += error is not None
+        usage = data.get("usage")
+        self._costs.append(usage.get("cost_usd") if isinstance(usage, dict) else None)
+        if error is not None:
+            self._out.say(f"{row.subject}: {error.line()}")
+        if self._out.mode == "jsonl":
+            self._out.record("item", data, row.subject)
+        elif self._out.mode == "json":
+            self._rows.append({"subject": row.subject, **data})
+        elif error is None:
+            self._out.text(str(data["output"]))
+
+    def finish(self) -> int:
+        """Write the terminal record; return the status."""
+        if not self.count:
+            raise MissingInput("no rows: stdin was empty", hint="did the stage before fail?")
+        error = _some_failed(self.failed, self.count)
+        if self._out.mode != "text":
+            data = records.plain_data("", {"rows": self._rows} if self._out.mode == "json" else None)
+            cost = records.add_money(*self._costs)
+            data["usage"]["cost_usd"] = cost
+            data |= {"total": {"cost_usd": cost, "stages": 1}, "rows": {"total": self.count, "failed": self.failed}}
+            if error is not None:
+                data |= {"status": "error", "exit": 4, "isError": True, "stop": "error", "error": records.error_data(error)}
+            self._out.finish(data)
+        if error is not None:
+            self._out.say(error.line())
+        return 0 if error is None else error.status
+
+
+def _some_failed(failed: int, count: int) -> AgentError | None:
+    if not failed:
+        return None
+    error = LimitError(f"{failed} of {count} rows failed", hint="--resume last runs only what is missing")
+    error.code = "rows_failed"
+    return error
+
+
+def rows(command: Command) -> Iterator[Row]:
+    """Yield the rows of stdin as they arrive."""
+    needed = replace(asking.rules(command, instruction=False), stdin="required")
+    if not stdin.wanted(needed):
+        raise MissingInput("row mode reads stdin", hint="pipe rows in")
+    as_records = bool(command.flag("records"))
+    for number, line in enumerate(_lines(stdin.chunks(needed)), 1):
+        if line.strip():
+            yield _record(number, line) if as_records else Row(number, f"row-{number}", stdin.text_of(line))
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line.removesuffix(b"\r")
+    if rest:
+        yield rest.removesuffix(b"\r")
+
+
+def _record(number: int, line: bytes) -> Row:
+    made = records.loads(line)
+    if not isinstance(made, dict):
+        return Row(number, f"row-{number}", "", InputError("not a JSON object", hint="--lines takes text"))
+    subject = str(made.get("subject") or made.get("id") or f"row-{number}")[:120] if made.get("agentpipe") != "1" else ""
+    if subject:
+        return Row(number, subject, stdin.text_of(line))
+    return _upstream(number, made)
+
+
+def _upstream(number: int, made: Mapping[str, Any]) -> Row:
+    subject = str(made.get("subject") or f"row-{number}")[:120]
+    data = made.get("data")
+    if not isinstance(data, dict) or data.get("isError"):
+        return Row(number, subject, "", Failed("the stage before failed on this row"))
+    return Row(number, subject, str(data.get("output", "")))
