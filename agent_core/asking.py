@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from agent_core.events import Event
     from agent_core.messages import Image, Message
     from agent_core.records import Upstream
+    from agent_core.tool import Tool
 
 _IMAGES = ((b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"), (b"%PDF-", "application/pdf"))
 _IMAGE_LIMIT = 20 * 1024 * 1024
@@ -88,6 +89,10 @@ def _preview(command: Command, job: Job, settings: Settings) -> int:
 def settings_of(command: Command) -> Settings:
     """Return the run's settings: what is left of the timeout, and streaming where somebody watches."""
     settings = command.remaining()
+    if settings.pattern:
+        from agent_core.agent import find_pattern
+
+        find_pattern(settings.pattern)
     watched = command.out.mode == "jsonl" or (command.out.mode == "text" and (terminal.is_terminal(1) or _live(command)))
     return replace(settings, stream=True) if watched else settings
 
@@ -255,12 +260,14 @@ def _image(command: Command, name: str) -> Image:
 def one_tool(command: Command) -> int:
     """Run one tool on words or stdin, without a model."""
     from agent_core.agent import execute_tool
+    from agent_core.tool import ArgumentProblem
 
-    name = command.flag("tool")
-    tool = command.agent.tools.get(name)
-    if tool is None:
-        raise unknown("tool", name, [each.name for each in command.agent.tools.tools])
-    arguments = _arguments(command, tool)
+    tool = tool_of(command)
+    name = tool.name
+    try:
+        arguments = _arguments(command, tool)
+    except ArgumentProblem as error:
+        raise UsageError(str(error), hint=error.hint) from None
     if command.flag("dry_run"):
         text = f"{name} {dict(arguments)}"
         return command.out.answer(text, {"tool": name, "arguments": dict(arguments)})
@@ -272,7 +279,16 @@ def one_tool(command: Command) -> int:
     return settle(command, result)
 
 
-def _arguments(command: Command, tool: Any) -> dict[str, Any]:
+def tool_of(command: Command) -> Tool:
+    """Return the tool that `--tool` names; UsageError with the nearest names if there is none."""
+    name = str(command.flag("tool"))
+    tool = command.agent.tools.get(name)
+    if tool is None:
+        raise unknown("tool", name, [each.name for each in command.agent.tools.tools])
+    return tool
+
+
+def _arguments(command: Command, tool: Tool) -> dict[str, Any]:
     """Return the tool's arguments: a JSON object fills parameters, other text the sole one; stdin fills what is still missing."""
     properties = tool.parameters.get("properties", {})
     if not command.parsed.words:

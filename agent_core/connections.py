@@ -1,28 +1,33 @@
-"""connections - the `Http` op on asyncio: keep-alive connections, parsed with h11.
+"""connections - the `Http` op on asyncio: keep-alive connections, parsed with httptools.
 
-httpx's pool is quadratic in open requests (32 ms CPU a run at 1,000 concurrent runs, see docs/decisions.md), so the async trampoline
+httpx's pool is quadratic in open requests (32 ms CPU a run at 1,000 concurrent runs: docs/decisions.md), so this trampoline
 holds connections itself: a stack of idle ones per origin.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-import h11
+import httptools
 
 from agent_core.errors import AgentError, BadReply, ConfigError, TransportError
-from agent_core.http import feed, tls
+from agent_core.http import USER_AGENT, feed, tls
 from agent_core.ops import Http, Response
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
+    from agent_core.provider import Request
+
 _idle: dict[tuple[str, str, int], list[_Connection]] = defaultdict(list)
 _contexts: list[Any] = []
 _CONNECT_SECONDS = 15.0
 _MOST_IDLE = 2048
+_MOST_HEADER_BYTES = 256 * 1024
+_UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 async def send(op: Http) -> Any:  # noqa: PLR0915 - one exchange from connection to connection
@@ -101,13 +106,15 @@ class _Connection(asyncio.Protocol):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.reusable = True
-        self._machine = h11.Connection(h11.CLIENT, max_incomplete_event_size=256 * 1024)
         self._transport: Any = None
         self._op: Http | None = None
         self._done: asyncio.Future[Any] | None = None
-        self._head: h11.Response | None = None
+        self._parser: Any = None
+        self._headers: dict[str, str] = {}
         self._body = bytearray()
         self._size = 0
+        self._begun = False
+        self._stream = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -115,107 +122,117 @@ class _Connection(asyncio.Protocol):
     def close(self) -> None:
         """Close at once."""
         self.reusable = False
-        if self._transport is not None:
+        if self._transport is not None and not self.loop.is_closed():
             self._transport.abort()
 
     async def exchange(self, op: Http, url: SplitResult) -> Any:
         """Send one request and return what came of it."""
-        self._op, self._head, self._size = op, None, 0
-        self._body = bytearray()
+        self._op, self._size, self._begun, self._stream = op, 0, False, False
+        self._headers, self._body = {}, bytearray()
+        self._parser = httptools.HttpResponseParser(self)
         done = self._done = self.loop.create_future()
-        request = op.request
-        target = url.path or "/"
-        headers = [
-            ("host", url.netloc.rpartition("@")[2]),
-            *request.headers,
-            ("accept-encoding", "identity"),
-            ("content-length", str(len(request.body))),
-        ]
-        machine = self._machine
-        try:
-            head = machine.send(
-                h11.Request(method=request.method, target=f"{target}?{url.query}" if url.query else target, headers=headers)
-            )
-        except h11.LocalProtocolError as error:
-            raise ConfigError(f"the request cannot be sent: {error}", hint="check the base URL and the key") from None
-        machine.send(h11.Data(data=request.body))
-        machine.send(h11.EndOfMessage())
-        self._transport.write(b"".join((head or b"", request.body)))
+        self._transport.write(_head(op.request, url) + op.request.body)
         try:
             return await done
         finally:
-            self._done = self._op = None
+            self._done = self._op = self._parser = None
+
+    # -- what the loop says
 
     def data_received(self, data: bytes) -> None:
         if self._done is None or self._done.done():
             self.close()
             return
+        self._begun = True
         try:
-            self._machine.receive_data(data)
-            self._advance()
-        except h11.RemoteProtocolError as error:
+            self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            problem = error.__context__
+            self._fail(problem if isinstance(problem, AgentError) else TransportError(f"the answer cannot be read: {error}"))
+        except httptools.HttpParserError as error:
             self._fail(TransportError(f"the answer is not HTTP: {error}"))
-        except AgentError as error:
-            self._fail(error)
 
     def eof_received(self) -> None:
-        """Let h11 judge whether the message was complete."""
+        """An answer without a length ends here; any other is cut off."""
         if self._done is None or self._done.done():
             self.close()
-            return
-        if self._head is None:
+        elif not self._begun:
             self._fail(_ClosedEarly())
-            return
-        self.data_received(b"")
+        elif self._headers and not {"content-length", "transfer-encoding"} & self._headers.keys():
+            self.reusable = False
+            self._settle()
+        else:
+            self._fail(TransportError("the connection broke in the middle of the answer"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.reusable = False
         if self._done is not None and not self._done.done():
-            lost = TransportError("the connection broke", cause=type(exc).__name__) if exc or self._head else _ClosedEarly()
+            lost = TransportError("the connection broke", cause=type(exc).__name__) if exc or self._begun else _ClosedEarly()
             self._done.set_exception(lost)
+
+    # -- what the parser says
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header."""
+        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        self._size += len(name) + len(value)
+        if self._size > _MOST_HEADER_BYTES:
+            raise BadReply("the reply's headers are too large")
+
+    def on_headers_complete(self) -> None:
+        """Decide whether the body is decoded as it comes."""
+        op = self._op
+        self._size = 0
+        self._stream = op is not None and op.decoder is not None and 200 <= self._parser.get_status_code() < 300
+
+    def on_body(self, data: bytes) -> None:
+        """Take a piece of the body."""
+        op = self._op
+        if op is None:
+            return
+        self._size += len(data)
+        if self._size > op.limit:
+            raise BadReply(f"the reply is larger than {op.limit} bytes")
+        if self._stream:
+            feed(op, data)
+        else:
+            self._body += data
+
+    def on_message_complete(self) -> None:
+        """Settle the exchange; interim (1xx) answers are passed over."""
+        status = self._parser.get_status_code()
+        if 100 <= status < 200:
+            self._headers = {}
+            return
+        self.reusable = self.reusable and self._parser.should_keep_alive()
+        self._settle()
+
+    def _settle(self) -> None:
+        op, done = self._op, self._done
+        if op is None or done is None or done.done():
+            return
+        try:
+            if self._stream and op.decoder is not None:
+                done.set_result(op.decoder.finish())
+            else:
+                done.set_result(Response(self._parser.get_status_code(), self._headers, bytes(self._body)))
+        except AgentError as error:
+            self._fail(error)
 
     def _fail(self, error: Exception) -> None:
         self.reusable = False
         if self._done is not None and not self._done.done():
             self._done.set_exception(error)
 
-    def _advance(self) -> None:
-        machine = self._machine
-        while True:
-            event: Any = machine.next_event()
-            kind = type(event)
-            if kind is h11.Data:
-                self._data(bytes(event.data))
-            elif kind is h11.Response:
-                self._head = event
-            elif kind is h11.EndOfMessage:
-                self._finish()
-                return
-            elif kind is not h11.InformationalResponse:
-                return
 
-    def _data(self, data: bytes) -> None:
-        op, head = self._op, self._head
-        if op is None or head is None:
-            return
-        self._size += len(data)
-        if self._size > op.limit:
-            raise BadReply(f"the reply is larger than {op.limit} bytes")
-        if op.decoder is not None and 200 <= head.status_code < 300:
-            feed(op, data)
-        else:
-            self._body += data
-
-    def _finish(self) -> None:
-        op, head, machine, done = self._op, self._head, self._machine, self._done
-        if op is None or head is None or done is None:
-            return
-        if machine.our_state is h11.DONE and machine.their_state is h11.DONE:
-            machine.start_next_cycle()
-        else:
-            self.reusable = False
-        if op.decoder is not None and 200 <= head.status_code < 300:
-            done.set_result(op.decoder.finish())
-        else:
-            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
-            done.set_result(Response(head.status_code, headers, bytes(self._body)))
+def _head(request: Request, url: SplitResult) -> bytes:
+    """Return the request line and headers; ConfigError where a value would end its line early."""
+    target = f"{url.path or '/'}?{url.query}" if url.query else url.path or "/"
+    lines = [f"{request.method} {target} HTTP/1.1", f"host: {url.netloc.rpartition('@')[2]}"]
+    lines += [f"{name}: {value}" for name, value in request.headers]
+    lines += ["accept-encoding: identity", f"user-agent: {USER_AGENT}", f"content-length: {len(request.body)}"]
+    if any(_UNSAFE.search(line) for line in lines) or " " in target:
+        raise ConfigError(
+            "the request cannot be sent: a control character in its address or key", hint="check the base URL and the key"
+        )
+    return "\r\n".join([*lines, "", ""]).encode("latin-1", "replace")

@@ -19,7 +19,9 @@ from agent_core.errors import CallTimeout, DeadlineError
 from agent_core.ops import Gather, Http, Invoke, Outcome, Sleep, Spawn, Tell
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Coroutine
+    from concurrent.futures import ThreadPoolExecutor
     from types import FrameType
 
     from agent_core.events import Event
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 Teller = Callable[["Event"], None]
 
+_POOL_THREADS = 64
+_pool: list[ThreadPoolExecutor] = []
 _ASYNC_FUNCTION = 0x80  # inspect.CO_COROUTINE, without importing inspect
 
 
@@ -214,7 +218,7 @@ async def _aperform(op: Any, tell: Teller) -> Any:
 
             return await _within(connections.send(op), op.deadline, _late_call)
         case Invoke():
-            work = op.function(**op.arguments) if is_async(op.function) else asyncio.to_thread(op.function, **op.arguments)
+            work = op.function(**op.arguments) if is_async(op.function) else _threaded(op)
             return await _within(work, op.deadline, TimeoutError)
         case Sleep():
             return await asyncio.sleep(op.seconds)
@@ -225,6 +229,17 @@ async def _aperform(op: Any, tell: Teller) -> Any:
 
             return await _within(processes.spawn(op), op.deadline, lambda: DeadlineError("the program took too long"))
     raise TypeError(f"{type(op).__name__} is no op")
+
+
+def _threaded(op: Invoke) -> asyncio.Future[Any]:
+    """Call a sync function on a thread of the pool that all runs share."""
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+    from functools import partial
+
+    if not _pool:
+        _pool.append(ThreadPoolExecutor(_POOL_THREADS, "tool"))
+    return asyncio.get_running_loop().run_in_executor(_pool[0], partial(op.function, **op.arguments))
 
 
 async def _within(work: Any, deadline: float | None, late: Callable[[], Exception]) -> Any:

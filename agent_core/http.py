@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _clients: dict[bool, httpx.Client] = {}
 _known: set[str] = set()
 _CONNECT_SECONDS = 15.0
+USER_AGENT = "agents/0.1"
 
 
 def send(op: Http) -> Any:
@@ -44,7 +45,7 @@ def _sent(op: Http) -> Any:
     request = op.request
     secure = request.url.startswith("https:")
     timeouts = {"connect": _CONNECT_SECONDS, "read": None, "write": None, "pool": None}
-    headers = [*request.headers, ("accept-encoding", "identity")]
+    headers = [*request.headers, ("accept-encoding", "identity"), ("user-agent", USER_AGENT)]
     message = httpx.Request(request.method, request.url, headers=headers, content=request.body, extensions={"timeout": timeouts})
     response = _client(secure).send(message, stream=True)
     try:

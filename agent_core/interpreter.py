@@ -376,7 +376,7 @@ def _tool(call: ToolCall, run: Run, path: str) -> Steps:
     yield run.event(
         "tool.finished", path, print_, id=call.id, name=call.name, text=run.redact(result.text), error=result.error,
         value=result.value if result.value != result.text else None, wall_ms=round((run.clock() - began) * 1000, 1),
-        durable=path in run.started or _has_effects(run.tools.get(call.name)),
+        durable=path in run.started or _is_consequential(run.tools.get(call.name)),
     )  # fmt: skip
     return result
 
@@ -397,9 +397,15 @@ def _called(call: ToolCall, run: Run, path: str, print_: str, count: int) -> Ste
         run.totals.denied = DeniedError(denial.reason, hint=f"grant with {denial.rule}")
         yield run.event("notice", path, text=f"denied: {denial.reason} (grant with {denial.rule})")
         return _failure(call, "denied", f"denied: {denial.reason}")
-    effects = _has_effects(tool)
     yield run.event(
-        "tool.started", path, print_, id=call.id, name=call.name, arguments=call.arguments, effects=effects, durable=effects
+        "tool.started",
+        path,
+        print_,
+        id=call.id,
+        name=call.name,
+        arguments=call.arguments,
+        effects=not tool.read_only,
+        durable=_is_consequential(tool),
     )
     until = run.until(tool.timeout or run.tool_timeout)
     if tool.wants_context:
@@ -441,8 +447,9 @@ def _invoked(call: ToolCall, tool: Tool, arguments: Mapping[str, Any], until: fl
     return ToolResult(call.id, call.name, run.redact(cap(text)), None, value)
 
 
-def _has_effects(tool: Tool | None) -> bool:
-    return tool is not None and not tool.read_only
+def _is_consequential(tool: Tool | None) -> bool:
+    """Say whether a call reaches beyond this process, so that even a power cut must not make it happen twice."""
+    return tool is not None and not tool.read_only and bool(tool.needs or tool.destructive or tool.open_world)
 
 
 def _failure(call: ToolCall, kind: messages.ToolErrorKind, text: str) -> ToolResult:

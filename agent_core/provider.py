@@ -131,7 +131,7 @@ class Provider:
     codec: Codec | None = None
     base_url: str = ""
     key: str = field(default="", repr=False)
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     quirks: frozenset[str] = frozenset()
     capabilities: Capabilities = field(default_factory=Capabilities)
     price: Price = field(default_factory=Price)

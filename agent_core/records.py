@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agent_core.events import Event
 
 LINE_LIMIT = 1024 * 1024
+_MARK = b'{"agentpipe":"1"'
 TYPES = ("started", "delta", "thought", "tool", "notice", "approval", "item", "upstream", "result")
 STOPS = ("final", "max_steps", "timeout", "budget", "cancelled", "denied", "waiting", "error")
 _UNKNOWN_USAGE: dict[str, Any] = {
@@ -119,14 +120,21 @@ def capped(made: dict[str, Any], folder: str) -> bytes:
     whole = line(made)
     if len(whole) <= LINE_LIMIT:
         return whole
-    data = dict(made["data"])
-    text = str(data.get("output", ""))
-    blob = put_blob(folder, text)
-    data.update(output="", blob=blob, content=[{"type": "resource_link", "uri": blob["uri"], "name": "output"}])
+    try:
+        return line({**made, "data": _outsourced(made["data"], folder)})
+    except OSError:
+        # Better a line that is too long than no answer.
+        return whole
+
+
+def _outsourced(data: Mapping[str, Any], folder: str) -> dict[str, Any]:
+    blob = put_blob(folder, str(data.get("output", "")))
+    content = [{"type": "resource_link", "uri": blob["uri"], "name": "output"}]
+    made = {**data, "output": "", "blob": blob, "content": content}
     if data.get("structuredContent") is not None:
         kept = put_blob(folder, json.dumps(data["structuredContent"], ensure_ascii=False, default=str))
-        data.update(structuredContent=None, structuredContent_blob=kept)
-    return line({**made, "data": data})
+        made.update(structuredContent=None, structuredContent_blob=kept)
+    return made
 
 
 def put_blob(folder: str, text: str) -> dict[str, Any]:
@@ -269,10 +277,12 @@ def notice_text(event: Event) -> str:
 
 def looks_like_records(body: bytes) -> bool:
     """Return whether the first non-blank line is an object with "agentpipe": "1"; any other JSON is text."""
-    start = body.lstrip()[: LINE_LIMIT + 1]
-    if not start.startswith(b"{") or b'"agentpipe"' not in start.partition(b"\n")[0]:
+    first = body.lstrip()[: LINE_LIMIT + 1].partition(b"\n")[0]
+    if not first.startswith(b"{") or b'"agentpipe"' not in first:
         return False
-    return isinstance(found := loads(start.partition(b"\n")[0]), dict) and found.get("agentpipe") == "1"
+    found = loads(first)
+    # Ours put the mark first: a line that begins so and breaks off is a truncated record, not somebody's text.
+    return found.get("agentpipe") == "1" if isinstance(found, dict) else b"".join(first[:32].split()).startswith(_MARK)
 
 
 def loads(text: bytes) -> Any:

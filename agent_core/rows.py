@@ -81,6 +81,8 @@ class Kept:
 def run(command: Command) -> int:
     """Run all rows and return the status: 0, or 4 if some failed."""
     settings = replace(asking.settings_of(command), stream=False)
+    if command.flag("tool") is not None:
+        asking.tool_of(command)
     kept = Kept(command)
     totals = _Totals(command)
     done = False
@@ -130,7 +132,10 @@ def _one(command: Command, settings: Any, kept: Kept, row: Row) -> tuple[Mapping
         return known, None
     if row.problem is not None:
         return records.failure_data(row.problem, row.problem.status, "error"), row.problem
-    result = _result(command, settings, row)
+    try:
+        result = _result(command, settings, row)
+    except AgentError as error:
+        return records.failure_data(error, error.status, "error"), error
     if isinstance(result.error, Cancelled):
         raise Interrupt(result.status)
     data = records.result_data(result)
@@ -144,10 +149,7 @@ def _result(command: Command, settings: Any, row: Row) -> RunResult:
 
     name = command.flag("tool")
     if name is not None:
-        tool = command.agent.tools.get(name)
-        if tool is None:
-            raise InputError(f"no tool {name!r}", hint=f"see {command.agent.name} --list-tools")
-        return execute_tool(command.agent, name, tool.from_text(row.text), settings)
+        return execute_tool(command.agent, name, asking.tool_of(command).from_text(row.text), settings)
     words = " ".join(command.words)
     asked = asking.Asked(words, (("row", row.text),)) if words else asking.Asked(row.text)
     return execute(command.agent, Job(asked.message, traceparent=command.out.source().traceparent, subject=row.subject), settings)

@@ -44,12 +44,23 @@ if TYPE_CHECKING:
 
 STORE_FILE = "agents.db"
 KEPT_SETTINGS = ("temperature", "max_tokens", "system", "persona", "pattern", "protocol", "max_steps", "output_schema")
+_stores: dict[Path, Store] = {}
 _AT_ONCE = OUTCOMES | {"run.started", "run.finished"}
 
 
 def store_path(settings: Any) -> Path:
     """Return where the runs of these settings are kept."""
     return Path(settings.data_dir) / STORE_FILE
+
+
+def opened(path: Path) -> Store:
+    """Return this process's store at a path; it stays open (closing would checkpoint after every run)."""
+    found = _stores.get(path)
+    if found is None:
+        from agent_core.store import open_store
+
+        found = _stores[path] = open_store(path)
+    return found
 
 
 @contextmanager
@@ -109,9 +120,7 @@ class Session:
         from agent_core.ids import RANDOM_BYTES, new_run_id
 
         if store is True:
-            from agent_core.store import open_store
-
-            self._store = open_store(store_path(self.settings))
+            self._store = opened(store_path(self.settings))
         else:
             self._store = store or None
         wanted = self.job.resume or self.job.replay
@@ -179,7 +188,7 @@ class Session:
         """Journal an event, then hand it to the sinks."""
         if self._store is not None and not self.job.replay and event.kind not in TRANSIENT:
             self._waiting.append(event)
-            if event.durable or event.kind in _AT_ONCE:
+            if event.durable or event.kind in _AT_ONCE or event.data.get("effects"):
                 self._flush()
         for sink in self.sinks:
             sink(event)
@@ -257,8 +266,6 @@ class Session:
         if self.run is not None:
             self.tell(Event("run.finished", self.run.id, "", self.result.time, self._end_data()))
             self._flush()
-        if self._store is not None:
-            self._store.close()
 
     def _denied(self, error: AgentError | None) -> AgentError | None:
         """A run whose last tool call was denied did not do what was asked, whatever the model says of it."""

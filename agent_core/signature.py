@@ -327,7 +327,7 @@ def _exact(value: Any, schema: Mapping[str, Any]) -> bool:
 
 
 def _is_text(value: Any, _schema: Mapping[str, Any]) -> bool:
-    """A lone surrogate is no text (pydantic says so too)."""
+    """A lone surrogate is no text."""
     if type(value) is not str:
         return False
     if value.isascii():
@@ -384,17 +384,26 @@ def fitted(made: Checker, arguments: Mapping[str, Any]) -> dict[str, Any] | None
 
 
 def validated(made: Checker, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return pydantic's values, or all its complaints."""
+    """Return pydantic's values, or all its complaints. Lone surrogates, which pydantic lets through, are no text."""
     import pydantic
 
     parameters = made.signature.parameters
+    broken = tuple(f"{name}: expected text, got broken characters" for name, value in arguments.items() if _is_broken(value))
     if made.model is None:
         made.model = pydantic_model(parameters)
     try:
         found = made.model.model_validate(dict(arguments))
     except pydantic.ValidationError as error:
-        return {}, tuple(_complaint(one) for one in error.errors(include_url=False))
-    return {parameter.name: getattr(found, f"p{number}") for number, parameter in enumerate(parameters)}, ()
+        return {}, (*(_complaint(one) for one in error.errors(include_url=False)), *broken)
+    return {parameter.name: getattr(found, f"p{number}") for number, parameter in enumerate(parameters)}, broken
+
+
+def _is_broken(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_is_broken(key) or _is_broken(item) for key, item in value.items())
+    if isinstance(value, list):
+        return any(_is_broken(item) for item in value)
+    return isinstance(value, str) and not _is_text(value, {})
 
 
 def _complaint(error: Mapping[str, Any]) -> str:

@@ -194,7 +194,7 @@ class Store:
         return self._select("WHERE seq > ? ORDER BY seq LIMIT ?", (seq, limit))
 
     def ends(self, session: str, statuses: Iterable[int] = (0,)) -> list[Event]:
-        """Return first run.started and last run.finished of each of a session's runs that ended with one of `statuses`, in order."""
+        """Return first run.started and last run.finished of each run of a session that ended with one of `statuses`, in order."""
         wanted = ",".join(str(int(status)) for status in statuses)
         first = "(SELECT min(seq) FROM events WHERE run = r.id AND kind = 'run.started')"
         last = "(SELECT max(seq) FROM events WHERE run = r.id AND kind = 'run.finished')"

@@ -363,7 +363,7 @@ class _Stream:
         if self._body.whole is not None:
             return codec.decode(Response(200, {}, self._body.whole), self._provider)
         if not self._done:
-            raise BadReply("the stream ended before message_stop", hint="the connection or the service cut it off", retryable=True)
+            raise BadReply("the stream ended before message_stop", hint="the connection or the service cut it off")
         parts = [part for block in self._blocks for part in block.parts()]
         return _reply(parts, self._start, self._reason, self._usage)
 

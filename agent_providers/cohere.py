@@ -254,7 +254,7 @@ class _Stream:
         if self._body.whole is not None:
             return codec.decode(Response(200, {}, self._body.whole), self._provider)
         if self._end is None:
-            raise BadReply("the stream ended before message-end", hint="the connection or the service cut it off", retryable=True)
+            raise BadReply("the stream ended before message-end", hint="the connection or the service cut it off")
         parts = _planned(self._plan.text)
         for block, pieces in self._content.values():
             kind = wire.get(block, "type", str, "text")

@@ -323,7 +323,7 @@ class _Stream:
     def reply(self) -> Reply:
         """Return the reply of all that was taken."""
         if not self._reason:
-            raise BadReply("the reply ended before its finish reason", hint="it was cut off", retryable=True)
+            raise BadReply("the reply ended before its finish reason", hint="the connection or the service cut it off")
         parts = [found for index in range(len(self._parts)) for found in self._read(index)]
         calls = iter(wire.distinct([part for part in parts if isinstance(part, ToolCall)], self._id))
         message = Message("assistant", tuple(next(calls) if isinstance(part, ToolCall) else part for part in parts))

@@ -46,7 +46,7 @@ _SAME = (
     "uppercase upper caps toupper", "lowercase lower tolower", "titlecase title capitalize capitalise",
     "reverse backward backwards flip mirror", "calculate calc calculator calculation compute evaluate eval math arithmetic",
     "now time date today clock datetime timestamp", "replace substitute swap exchange", "read open cat load contents content",
-    "search find grep", "list ls", "write save store", "fetch download", "count number", "delete remove rm",
+    "search find grep", "list ls", "write save store", "fetch download", "delete remove rm",
     "directory folder dir", "character char letter", "repeat echo", "deduplicate dedupe unique uniq duplicates",
     "trim strip", "file document",
 )  # fmt: skip
@@ -57,9 +57,13 @@ _PHRASES = tuple(
         (r"\blower[ -]case|\bsmall letters", "lowercase"),
         (r"\btitle[ -]case|\bcapitali[sz]e (?:each|every) word", "titlecase"),
         (r"\b(?:a|the|its|good|better) title\b(?! ?case)", "headline"),
+        (r"\bcapitali[sz]e (?:the )?first letters? of (?:each|every) word", "titlecase"),
+        (r"\bfirst letters? of (?:each|every) word (?:in )?(?:upper ?case|capitals?)", "titlecase"),
+        (r"\b(?:re)?write (?=\w+(?: text)? (?:in (?:all )?(?:upper|lower|title|cap|small|reverse)|backward))", ""),
         (r"\bback to front\b", "reverse"),
         (r"\bhow many|\b(?:the )?number of\b", "count"),
-        (r"\bhow much (?:is|are)\b|\bwork out\b|\bwhat(?:'s| is) (?=[\d(-])", "calculate "),
+        (r"\bhow much (?:is|are)\b|\bwork out\b|\bwhat(?:'s| is) (?=[\d(-]|sqrt|sin|cos|log|abs)", "calculate "),
+        (r"^(?=[\d\s.+*/%^()=?-]*$)(?=.*\d\s*[-+*/%^]+\s*[\d(.])", "calculate "),
         (r"\bwhat day is (?:it|today)\b|\bwhat(?:'s| is) today\b", "now"),
     )
 )
@@ -118,6 +122,15 @@ _PREVIOUS = re.compile(r"\b(it|that|them|the (?:result|output|outcome)|this resu
 _ORIGINAL = re.compile(
     r"\b(text|this|input|stdin|original|material|words?|lines?|characters?|letters?|file|document|paragraphs?|sentences?)\b"
 )
+_ABOUT = re.compile(
+    r"^\W*(?:what (?:does|do|did)|does|do (?:i|we|they)|is|are|was|were|did|has|have|which|why|when|where|who|whose|whom)\b"
+)
+_PART = re.compile(
+    r"\b(?:only|except|unless|excluding|ignoring|(?:first|last|second|third|every other)"
+    r" (?:letter|word|line|character|sentence|paragraph)s?)\b"
+)
+_COUNTS = frozenset({"limit", "count", "n", "top", "max_results", "lines", "top_k"})
+_WHAT = re.compile(r"^\W*(?:what|how)\b(?! many\b)", re.IGNORECASE)
 _NUMERAL = re.compile(r"\s*[-+]?\d[\d.,]*\s*")
 _INITIAL = frozenset(
     {
@@ -158,12 +171,15 @@ def _undoubled(word: str) -> str:
     return word[:-1] if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "sl" else word
 
 
-_CANON = {stem(word): stem(group.split()[0]) for group in _SAME for word in group.split()}
+_CANON: dict[str, str] = {stem(word): stem(group.split()[0]) for group in _SAME for word in group.split()}
 
 
 def _canon(word: str) -> str:
     found = stem(word)
     return _CANON.get(found, found)
+
+
+_NOUNS = frozenset(_canon(word) for word in ("line", "word", "file", "character", "page", "web", "folder", "sentence", "path"))
 
 
 def _words(text: str) -> list[str]:
@@ -246,41 +262,46 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How well a clause's words fit a tool."""
+    """How well a clause's words fit a tool: `unknown` are the words that nothing about the tool explains."""
 
     named: bool
+    leads: bool
     hits: int
     described: int
-    left: tuple[str, ...]
+    unknown: tuple[str, ...]
 
     @property
-    def score(self) -> tuple[int, int, int, int]:
+    def score(self) -> tuple[int, ...]:
         """The order of preference among tools."""
-        return (self.named, self.hits, self.described, -len(self.left))
+        return (self.named, self.hits + self.leads, self.hits, self.described, -len(self.unknown))
 
 
 def fit(clause: Clause, tool: Tool) -> Fit | None:
     """Return how the clause's words fit the tool, or None when they do not."""
-    words = _words(_phrased(clause.text))
-    compound = _compound(tool.name, words)
-    words = [word for word in words if word.removesuffix("s") not in compound]
-    stems = {_canon(word) for word in words} | _implied(clause)
+    text = _phrased(clause.text)
+    words = _words(text)
     name = {_canon(word) for word in _name_words(tool.name)} - {"get", "do", "run", "tool"} or {_canon(tool.name)}
-    hits = name if compound else name & stems
-    described = {_canon(word) for word in _words(tool.description)} - {_canon(word) for word in _STOP}
+    compound = _compound(tool.name, words)
+    seen = compound or name & ({_canon(word) for word in words} | _implied(clause))
+    said = {_canon(word) for word in _words(tool.description.partition("\n")[0])}
+    known = name | compound | {_canon(word) for word in _parameter_words(tool)}
     content = [word for word in words if word not in _STOP and not word.isdigit()]
-    known = name | {_canon(word) for word in _parameter_words(tool)}
-    left = tuple(word for word in content if _canon(word) not in known)
-    told = {_canon(word) for word in content} & described
-    found = Fit(name <= hits, len(hits) + bool(compound), len(told), left)
-    return found if _chosen(found, tool, content, described) else None
+    unknown = tuple(word for word in content if _canon(word) not in known | said)
+    head = content[0] if content else ""
+    told = {_canon(word) for word in content} & said
+    found = Fit(bool(compound) or name <= seen, _canon(head) in seen, len(seen), len(told), unknown)
+    if _ABOUT.search(text) or (head in _HEAVY and _canon(head) not in known) or _limited(text, known | said):
+        return None
+    if _torn(words, seen, unknown) and any(_is_text(one, tool) for one in _properties(tool)):
+        return None
+    return found if _chosen(found, tool, clause, head) else None
 
 
-def _compound(name: str, words: Sequence[str]) -> tuple[str, ...]:
+def _compound(name: str, words: Sequence[str]) -> set[str]:
     """Return the two words that make up a tool's name ("count the words" for wordcount), if both are there."""
-    single, whole = {word.removesuffix("s") for word in words}, re.sub(r"[\W_]", "", name.lower())
-    pairs = ((whole[:cut], whole[cut:]) for cut in range(3, len(whole) - 2))
-    return next((pair for pair in pairs if pair[0] in single and pair[1] in single), ())
+    there, whole = {_canon(word) for word in words}, re.sub(r"[\W_]", "", name.lower())
+    pairs = ({_canon(whole[:cut]), _canon(whole[cut:])} for cut in range(3, len(whole) - 2))
+    return next((pair for pair in pairs if len(pair) == 2 and pair <= there), set())
 
 
 def _implied(clause: Clause) -> set[str]:
@@ -288,22 +309,37 @@ def _implied(clause: Clause) -> set[str]:
     return implied | ({_canon("http"), _canon("url")} if clause.of("url") else set())
 
 
-def _chosen(found: Fit, tool: Tool, content: Sequence[str], described: set[str]) -> bool:
-    head = content[0] if content else ""
-    if head in _HEAVY and head in found.left:
+def _limited(text: str, known: set[str]) -> bool:
+    """Whether the clause is about a part ("only the names", "the first letter") that the tool knows nothing of."""
+    return any(not {_canon(word) for word in match[0].split()} <= known for match in _PART.finditer(text))
+
+
+def _torn(words: Sequence[str], seen: set[str], unknown: Sequence[str]) -> bool:
+    """Whether an unknown word stands between those that name the tool ("count the French words")."""
+    spots = [index for index, word in enumerate(words) if _canon(word) in seen]
+    return bool(spots) and any(word in unknown for word in words[spots[0] : spots[-1]])
+
+
+def _chosen(found: Fit, tool: Tool, clause: Clause, head: str) -> bool:
+    if _careful(tool) and not _literal(tool, clause):
         return False
-    unknown = [word for word in found.left if _canon(word) not in described]
     if found.named:
-        return not (head in found.left and unknown and _properties(tool) == {}) and (bool(_properties(tool)) or not unknown)
-    if getattr(tool, "destructive", False):
+        return bool(tool.parameters.get("required")) or not found.unknown
+    if found.unknown or not head or _canon(head) in _NOUNS:
         return False
-    verb = bool(content) and _canon(head) in described and not unknown
-    return (found.hits > 0 and verb) or (verb and (found.described >= 2 or _leads(head, tool)))
-
-
-def _leads(head: str, tool: Tool) -> bool:
     first = _words(tool.description)[:1]
-    return bool(first) and _canon(first[0]) == _canon(head)
+    return found.leads or (bool(first) and _canon(first[0]) == _canon(head))
+
+
+def _careful(tool: Tool) -> bool:
+    """Whether the tool changes things, so that its own name must be said."""
+    capabilities = [str(getattr(need, "capability", need)) for need in getattr(tool, "needs", ())]
+    return getattr(tool, "destructive", False) or any(one == "shell" or one.endswith("write") for one in capabilities)
+
+
+def _literal(tool: Tool, clause: Clause) -> bool:
+    said = {stem(word) for word in _words(clause.text)} | ({stem("file")} if clause.of("path") else set())
+    return {stem(word) for word in _name_words(tool.name)} <= said
 
 
 def _parameter_words(tool: Tool) -> Iterator[str]:
@@ -417,7 +453,7 @@ def _values(name: str, supply: Supply, *, needed: bool) -> list[Any]:
             value = _string(name, supply, needed=needed)
             return [] if value is None else [value]
         case "integer" | "number":
-            value = _as(schema, supply.numbers.pop(0)) if supply.numbers else None
+            value = _number(name, schema, supply, needed=needed)
             return [] if value is None else [value]
         case "boolean":
             said = {stem(word) for word in _words(supply.clause.text)}
@@ -425,6 +461,15 @@ def _values(name: str, supply: Supply, *, needed: bool) -> list[Any]:
         case "array":
             return _array(schema, supply)
     return []
+
+
+def _number(name: str, schema: dict[str, Any], supply: Supply, *, needed: bool) -> Any:
+    """Return the next number; an optional parameter takes one only if nothing else could be meant."""
+    numeric = [one for one in _properties(supply.tool).values() if _resolved(one, supply.tool).get("type") in {"integer", "number"}]
+    top = name in _COUNTS and re.search(r"\b(?:first|top|limit|at most|up to|best)\s+-?\d", supply.clause.text, re.IGNORECASE)
+    if not supply.numbers or not (needed or top or (len(numeric) == 1 and name not in _COUNTS)):
+        return None
+    return _as(schema, supply.numbers.pop(0))
 
 
 def _enumerated(options: Iterable[Any], supply: Supply) -> list[Any]:
@@ -513,7 +558,12 @@ def _remainder(supply: Supply, after: tuple[str, ...] = ()) -> str | None:
         found = content[0] if content and _named(content[0][0], name, supply.tool) else None
     if found is None:
         return None
-    rest = text[found.end() :].strip(" \t\n:?!.")
+    rest = (
+        re.sub(r"\s+(?:in|of|from|under|at)\s+(?:the )?(?:file |folder )?\x00\d+\x00\W*$", "", text[found.end() :])
+        if after
+        else text[found.end() :]
+    )
+    rest = rest.strip(" \t\n:?!.")
     while (first := re.match(r"(\w+|:)\s*", rest)) and first[1].lower() in _INITIAL and rest:
         rest = rest[first.end() :]
     if re.match(r"(?:for|about|on|with|by)\b", rest, re.IGNORECASE):
@@ -563,6 +613,8 @@ def plan(instruction: str, material: str | None, tools: Sequence[Tool], origins:
         found = _match(Clause(text, whole.held), tools, source)
         if not found and pending:
             found = _match(Clause(pending + text, whole.held), tools, source)
+        if not found and steps:
+            found = _carried(text, Clause(last, whole.held), tools, source, steps[-1].tool)
         if found:
             steps += _placed(found, len(steps))
             pending, last = "", text + mark
@@ -574,8 +626,15 @@ def plan(instruction: str, material: str | None, tools: Sequence[Tool], origins:
     return Plan(tuple(steps), tuple(undone))
 
 
+def _carried(text: str, last: Clause, tools: Sequence[Tool], source: Source, tool: Tool) -> list[Step]:
+    """Return the calls of a clause that leaves out its verb ("count the words and lines")."""
+    content = [word for word in _words(_phrased(last.text)) if word not in _STOP]
+    found = _match(Clause(f"{content[0]} {text}", last.held), tools, source) if content and _words(text) else []
+    return found if found and found[-1].tool is not tool else []
+
+
 def _asks(text: str) -> bool:
-    content = [word for word in _words(text) if word not in _STOP]
+    content = [word for word in _words(_phrased(text)) if word not in _STOP]
     return bool(content) and content[0] in _HEAVY
 
 
@@ -606,7 +665,7 @@ def _match(clause: Clause, tools: Sequence[Tool], source: Source) -> list[Step]:
 
 def _candidate(clause: Clause, tool: Tool, tools: Sequence[Tool], source: Source) -> list[Step]:
     words = fit(clause, tool)
-    if words is None:
+    if words is None or (words.unknown and source.material is not None and _WHAT.search(clause.text)):
         return []
     calls = fill(clause, tool, source)
     reader: list[Step] = []

@@ -46,7 +46,7 @@ class Codec:
             *([("options", wire.dumps(options))] if options else []),
             ("stream", b"true" if stream else b"false"),  # the service streams unless told not to
         ])  # fmt: skip
-        return Request("POST", f"{base_url(provider.base_url)}/api/chat", _headers(provider), body)
+        return Request("POST", f"{(provider.base_url or BASE).rstrip('/')}/api/chat", _headers(provider), body)
 
     def decode(self, response: Response, provider: Provider) -> Reply:
         """Return the reply, or raise the error kind."""
@@ -66,30 +66,6 @@ codec = Codec()
 
 
 # --- request -----------------------------------------------------------------------------------------------------------------
-
-
-def base_url(host: str) -> str:
-    """Return the service's address for what OLLAMA_HOST may hold: a host, a port, both, or a URL.
-
-    Without a scheme it is http on port 11434; with one, that scheme's own port. 0.0.0.0 is an address to listen on: clients
-    use 127.0.0.1.
-    """
-    from urllib.parse import urlsplit
-
-    host = host.strip().rstrip("/").removesuffix("/api")
-    if not host:
-        return BASE
-    scheme = "://" in host
-    host = f"127.0.0.1{host}" if host.startswith(":") else host
-    address = urlsplit(host if scheme else f"http://{host}")
-    name = "127.0.0.1" if address.hostname == "0.0.0.0" else address.hostname or "127.0.0.1"  # noqa: S104 - the reverse
-    name = f"[{name}]" if ":" in name else name
-    try:
-        port = address.port
-    except ValueError:
-        port = None
-    port = port if port is not None or scheme else 11434
-    return f"{address.scheme}://{name}{f':{port}' if port is not None else ''}{address.path}"
 
 
 def _headers(provider: Provider) -> tuple[tuple[str, str], ...]:

@@ -31,7 +31,10 @@ WIRE = "openai_responses"
 def _body(ask: Ask, provider: Provider, *, stream: bool) -> bytes:
     pairs = [
         ("model", wire.dumps(provider.model)),
-        ("input", b"[" + b",".join(filter(None, [_message(message) for message in ask.messages])) + b"]"),
+        (
+            "input",
+            b"[" + b",".join(filter(None, [message.cache.get(WIRE) or _message(message) for message in ask.messages])) + b"]",
+        ),
     ]
     if ask.tools is not None and ask.tools.tools:
         pairs.append(("tools", tools_block(ask.tools, WIRE)))
@@ -50,8 +53,7 @@ def _body(ask: Ask, provider: Provider, *, stream: bool) -> bytes:
 
 def _message(message: Message) -> bytes:
     """Return the items of one message, joined by commas; made once."""
-    found = message.cache.get(WIRE)
-    return found if found is not None else wire.cached(message.cache, WIRE, lambda: b",".join(map(wire.dumps, _items(message))))
+    return wire.cached(message.cache, WIRE, lambda: b",".join(map(wire.dumps, _items(message))))
 
 
 def _items(message: Message) -> Iterator[dict[str, Any]]:
@@ -99,7 +101,7 @@ def _decode(response: Response, provider: Provider) -> Reply:
 
 def _reply(data: dict[str, Any], streamed: Sequence[dict[str, Any]], raw: bytes, provider: Provider) -> Reply:
     """Return the reply in a response object. `streamed`: the items of its stream, for services that leave `output` empty."""
-    status = wire.get(data, "status", str, "completed" if "output" in data else "failed")
+    status = wire.get(data, "status", str, "completed" if "output" in data else "missing")
     if data.get("error") or status == "failed":
         wire.fail(Response(200, {}, raw), provider)
     if status not in {"completed", "incomplete"}:

@@ -645,7 +645,9 @@ def cached(cache: dict[str, Any], wire: str, make: Callable[[], bytes]) -> bytes
 
 def fields(pairs: Sequence[tuple[str, bytes]]) -> bytes:
     """Return a JSON object from names and values that are encoded already. Names must need no escaping."""
-    return b"{" + b",".join([b'"%b":%b' % (name.encode(), value) for name, value in pairs]) + b"}"
+    # one flat join: a body of some hundred kilobytes is copied once
+    parts = [piece for name, value in pairs for piece in (b',"', name.encode(), b'":', value)]
+    return b"".join([b'{"', *parts[1:], b"}"]) if parts else b"{}"
 
 
 def header_value(value: str, what: str) -> str:

@@ -74,17 +74,17 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     out = _early_out(words)
     try:
         _signals()
-        if 1 in closed:
-            raise Failed("cannot write to stdout: it is closed", hint="drop >&-")
-        status = _run(words, out)
+        status = _run(words, out, closed)
     except AgentError as error:
-        if out.debug:
-            raise
         status = _fail(out, error)
     except (Interrupt, KeyboardInterrupt) as stop:
-        error = Cancelled("interrupted")
-        error.status = getattr(stop, "status", 130)
-        status = _fail(out, error)
+        cancelled = Cancelled("interrupted")
+        cancelled.status = getattr(stop, "status", 130)
+        status = _fail(out, cancelled)
+    except Exception as error:  # the one catch at the edge
+        if out.debug:
+            raise
+        status = _fail(out, AgentError(f"internal error: {type(error).__name__}: {error}", hint="--debug shows where"))
     if argv is None and status == 130:
         terminal.die_by(signal.SIGINT)
     raise SystemExit(status)
@@ -117,7 +117,9 @@ def _fail(out: Out, error: AgentError) -> int:
     return error.status
 
 
-def _run(words: list[str], out: Out) -> int:
+def _run(words: list[str], out: Out, closed: frozenset[int]) -> int:
+    if 1 in closed:
+        raise Failed("cannot write to stdout: it is closed", hint="drop >&-")
     parsed = parse(words, OPTIONS)
     flags = parsed.values
     out.mode = "jsonl" if flags.get("jsonl") else "json" if flags.get("json") else "text"

@@ -13,18 +13,22 @@ from __future__ import annotations
 import ast
 import math
 import operator
-from collections.abc import Callable
-from typing import Any
+import warnings
+from typing import TYPE_CHECKING, Any
 
 from agent_core.tool import ToolError, tool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_CHARACTERS = 1000
 MAX_BITS = 10_000
 _MAX_FACTORIAL = 1000
 _DEPTH = 60
+_DIGITS = 300
 
 Number = int | float
-_SPELLINGS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "^": "**"})
+_SPELLINGS = str.maketrans({"\xd7": "*", "\xb7": "*", "\xf7": "/", "\u2212": "-", "\u2013": "-", "^": "**"})
 _CONSTANTS: dict[str, Number] = {"pi": math.pi, "e": math.e, "tau": math.tau}
 
 
@@ -47,7 +51,9 @@ def compute(expression: str) -> Number:
     if len(expression) > MAX_CHARACTERS:
         raise ToolError(f"the expression is longer than {MAX_CHARACTERS} characters", "invalid")
     try:
-        tree = ast.parse(expression.translate(_SPELLINGS).strip(), mode="eval")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(expression.translate(_SPELLINGS).strip(), mode="eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         raise ToolError(f"cannot read {expression[:80]!r} as an expression", "invalid") from None
     try:
@@ -115,11 +121,17 @@ def _divide(left: Number, right: Number) -> Number:
 
 
 def _power(base: Number, exponent: Number) -> Number:
-    if isinstance(base, int) and isinstance(exponent, int) and abs(base) > 1:
-        if abs(exponent) * (abs(base).bit_length() - 1) > MAX_BITS:
-            raise ToolError("the result is too large", "invalid")
+    whole = isinstance(base, int) and isinstance(exponent, int)
+    if whole and abs(exponent) * (int(abs(base)).bit_length() - 1) > MAX_BITS:
+        raise ToolError("the result is too large", "invalid")
     result: Number = base**exponent
     return result
+
+
+def _round(number: Number, digits: Number = 0) -> Number:
+    if not isinstance(digits, int) or abs(digits) > _DIGITS:
+        raise ToolError(f"round takes a whole number of digits up to {_DIGITS}", "invalid")
+    return round(number, digits) if digits else round(number)
 
 
 def _factorial(number: Number) -> Number:
@@ -133,7 +145,7 @@ _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Mod: operator.mod, ast.Pow: _power,
 }  # fmt: skip
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "abs": abs, "round": round, "min": lambda *all_: min(all_), "max": lambda *all_: max(all_), "sum": lambda *all_: sum(all_),
+    "abs": abs, "round": _round, "min": lambda *all_: min(all_), "max": lambda *all_: max(all_), "sum": lambda *all_: sum(all_),
     "sqrt": math.sqrt, "cbrt": math.cbrt, "exp": math.exp, "log": math.log, "ln": math.log, "log2": math.log2, "log10": math.log10,
     "sin": math.sin, "cos": math.cos, "tan": math.tan, "asin": math.asin, "acos": math.acos, "atan": math.atan, "atan2": math.atan2,
     "degrees": math.degrees, "radians": math.radians, "floor": math.floor, "ceil": math.ceil, "trunc": math.trunc,

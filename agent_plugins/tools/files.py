@@ -9,10 +9,12 @@ Paths are relative to the working directory. Every opening is race-free (see `ag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent_core.tool import Context, ToolError, tool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 MAX_TEXT = 48 * 1024
 MAX_ENTRIES = 1000
@@ -33,6 +35,7 @@ def file_read(path: str, context: Context, offset: int = 1, limit: int = 0) -> s
         path: the file.
         offset: the first line to read, counted from 1.
         limit: how many lines to read; 0 means all.
+        context: opens only what is granted.
     """
     text = _text(context, path)
     if offset <= 1 and limit <= 0 and len(text) <= MAX_TEXT:
@@ -47,6 +50,7 @@ def file_list(context: Context, path: str = ".", pattern: str = "*") -> str:
     Args:
         path: the folder.
         pattern: which names, such as *.py; **/*.py looks in all folders below.
+        context: opens only what is granted.
     """
     import fnmatch
 
@@ -69,6 +73,7 @@ def file_search(pattern: str, context: Context, path: str = ".") -> str:
     Args:
         pattern: what to look for, in one line.
         path: a file, or a folder to search with all folders below.
+        context: opens only what is granted.
     """
     matches = _matcher(pattern)
     found: list[str] = []
@@ -90,6 +95,7 @@ def file_write(path: str, content: str, context: Context) -> str:
     Args:
         path: the file.
         content: all of its new text.
+        context: opens only what is granted.
     """
     data = content.encode("utf-8", "replace")
     context.open_write(path, data)
@@ -104,6 +110,7 @@ def file_edit(path: str, old: str, new: str, context: Context) -> str:
         path: the file.
         old: the exact text to replace, with enough around it to be unique.
         new: the text to put there.
+        context: opens only what is granted.
     """
     data = context.open_read(path, limit=_MAX_FILE + 1)
     if len(data) > _MAX_FILE:

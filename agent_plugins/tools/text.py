@@ -29,7 +29,7 @@ def titlecase(text: str) -> str:
     """Capitalise each word of a text, as in a title."""
     import re
 
-    return re.sub(r"\w[\w'’]*", lambda word: word.group()[0].upper() + word.group()[1:].lower(), text)
+    return re.sub(r"\w[\w'\u2019]*", lambda word: word.group()[0].upper() + word.group()[1:].lower(), text)
 
 
 @_pure

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from agent_core.effects import Ask
 from agent_core.errors import AgentError, ConfigError, DeniedError, Failed
 from agent_core.messages import Message, ToolResult, system, user
 from agent_core.task import compose
 from agent_providers import offline
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 FILES = {"notes.txt": "alpha beta\ngamma", "docs/a.md": "# Title"}
 
@@ -265,7 +266,11 @@ def test_a_failed_call_ends_the_run_as_failed_and_is_no_answer():
 
 
 def test_a_reply_schema_that_needs_a_model_is_refused_before_any_tool_runs():
-    schema = {"type": "object", "properties": {"issues": {"type": "array"}, "score": {"type": "integer"}}, "required": ["issues", "score"]}
+    schema = {
+        "type": "object",
+        "properties": {"issues": {"type": "array"}, "score": {"type": "integer"}},
+        "required": ["issues", "score"],
+    }
     with pytest.raises(ConfigError, match="needs a model") as caught:
         converse("make this uppercase", stdin="x", schema=schema, run=lambda _: pytest.fail("a tool ran"))
 
@@ -322,7 +327,10 @@ def test_any_request_gets_an_answer_or_a_documented_error_and_always_the_same_on
     assert play() == play()
 
 
-@pytest.mark.parametrize("text", ["a" * 200_000, "word " * 40_000, "(" * 50_000, "1+" * 50_000, "a/" * 50_000, "'" * 50_000, "a.b" * 50_000, "x and " * 5_000])
+@pytest.mark.parametrize(
+    "text",
+    ["a" * 200_000, "word " * 40_000, "(" * 50_000, "1+" * 50_000, "a/" * 50_000, "'" * 50_000, "a.b" * 50_000, "x and " * 5_000],
+)
 def test_a_huge_request_is_answered_in_good_time(text):
     import time
 

@@ -412,7 +412,8 @@ def test_a_stream_means_the_same_however_its_bytes_are_split(data, sizes):
     "data",
     [
         b"", b"data: ", sse(chunk({"content": "half"}), done=False), sse(), TEXTS[:150], b"<html>busy</html>",
-        b"nothing of use\n\n", sse("{"), sse("[]"), sse({"choices": {}}), sse(chunk({"content": 3})), sse(chunk({"tool_calls": [{"index": "x"}]})),
+        b"nothing of use\n\n", sse("{"), sse("[]"), sse({"choices": {}}), sse(chunk({"content": 3})),
+        sse(chunk({"tool_calls": [{"index": "x"}]})),
         sse(call_piece(0, "a", None, "{}"), chunk({}, "stop")), b"data: \xff\n\n",
     ],
 )  # fmt: skip
@@ -507,7 +508,7 @@ def test_a_response_stops_for_the_reason_given(data, want):
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"{", {"output": {}}, {"output": [3]}, response(), response(status="in_progress"), response(status=3),
+        b"", b"{", {}, {"output": {}}, {"output": [3]}, response(), response(status="in_progress"), response(status=3),
         response({**CALL, "name": None}),
         response({"type": "message", "content": "x"}), response({"type": "message", "content": [{"type": "output_text"}]}),
     ],

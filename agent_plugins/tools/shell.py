@@ -1,0 +1,204 @@
+"""shell - run a command line; off unless allowed.
+
+    shell("ls | wc -l")      needs --allow shell, or --allow shell:ls --allow shell:wc
+
+The command runs as written (`/bin/sh -c`) in a session of its own, with no input and an environment without keys; at the time
+limit the whole process group is killed. What the model is shown is a presentation of the output: no binary data, head and tail of
+what is long (all of it stays in a file), then the exit status and the time it took. This is no sandbox: grant it where you would
+run the command yourself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent_core.tool import Context, ToolError, tool
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Mapping
+
+TIMEOUT = 60.0
+KEPT = 8 * 1024 * 1024
+SHOWN = 16 * 1024
+_TICK = 0.05
+_GRACE = 0.2
+_CHUNK = 65_536
+_PASSED = frozenset({"HOME", "LANG", "LANGUAGE", "LOGNAME", "SHELL", "TERM", "TMPDIR", "TZ", "USER"})
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a command left: its output (both streams, in order, at most KEPT bytes), all bytes counted, status and seconds."""
+
+    data: bytes
+    size: int
+    status: int
+    seconds: float
+    stopped: str = ""
+
+
+@tool(needs={"shell": "command"}, destructive=True, open_world=True, exclusive=True, timeout=600)
+def shell(command: str, context: Context, timeout: float = TIMEOUT) -> str:
+    """Run a command line with /bin/sh and return its output (stdout and stderr), exit status and duration.
+
+    Args:
+        command: the command line.
+        context: what is granted.
+        timeout: seconds after which the command and its children are killed.
+    """
+    if "\0" in command:
+        raise ToolError("a command line has no NUL byte", "invalid")
+    output = run(command, context, context.remaining(max(0.1, timeout)))
+    text = presented(output, context)
+    if output.stopped:
+        raise ToolError(text, "transient")
+    return text
+
+
+def run(command: str, context: Context, seconds: float) -> Output:
+    """Run a command until it ends, the time is up or the run is cancelled; then nothing of its process group is left."""
+    import subprocess
+
+    began = time.monotonic()
+    child = subprocess.Popen(
+        ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        cwd=context.workspace, env=clean(context.environment()), start_new_session=True, close_fds=True,
+    )  # fmt: skip
+    _remember(child)
+    log = _Log()
+    try:
+        stopped = _collect(child, log, context, began + seconds)
+    finally:
+        _kill(child)
+    return Output(b"".join(log.pieces), log.size, child.returncode, time.monotonic() - began, stopped)
+
+
+def clean(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what a command may know of the environment: no keys, and no relative folders in PATH."""
+    kept = {name: value for name, value in environment.items() if name in _PASSED or name.startswith("LC_")}
+    folders = [folder for folder in environment.get("PATH", "").split(":") if folder.startswith("/")]
+    return {**kept, "PATH": ":".join(folders) or _PATH}
+
+
+def presented(output: Output, context: Context) -> str:
+    """Return what the model is shown: text (head and tail of it when long), then status and duration."""
+    body = output.data.decode("utf-8", "replace")
+    if _is_binary(output.data):
+        body = f"[binary output, {output.size} bytes, in {context.keep(output.data)}]"
+    elif len(output.data) > SHOWN or output.size > len(output.data):
+        body = _head_and_tail(output, context.keep(output.data))
+    end = "" if not body or body.endswith("\n") else "\n"
+    how = output.stopped or (f"exit {output.status}" if output.status >= 0 else f"killed by {_signal_name(-output.status)}")
+    return f"{body}{end}[{how}, {output.seconds:.2f} s]"
+
+
+class _Log:
+    """The first KEPT bytes of an output and the count of all."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.size = 0
+
+    def add(self, data: bytes) -> None:
+        """Keep what there is room for."""
+        if self.size < KEPT:
+            self.pieces.append(data[: KEPT - self.size])
+        self.size += len(data)
+
+
+def _collect(child: subprocess.Popen[bytes], log: _Log, context: Context, until: float) -> str:
+    """Read until the end; return why it was stopped, "" when it was not."""
+    import selectors
+
+    stream = child.stdout
+    if stream is None:
+        return ""
+    ended = 0.0
+    with stream, selectors.DefaultSelector() as selector:
+        selector.register(stream, selectors.EVENT_READ)
+        while not (reason := _reason(context, until)):
+            if child.poll() is not None:
+                ended = ended or time.monotonic()
+                if time.monotonic() - ended > _GRACE:  # a background process holds the pipe open
+                    return ""
+            if selector.select(_TICK):
+                data = os.read(stream.fileno(), _CHUNK)
+                if not data:
+                    return _waited(child, context, until)
+                log.add(data)
+    return reason
+
+
+def _waited(child: subprocess.Popen[bytes], context: Context, until: float) -> str:
+    """Wait for a command that has closed its output."""
+    import subprocess
+
+    while not (reason := _reason(context, until)):
+        try:
+            child.wait(_TICK)
+        except subprocess.TimeoutExpired:
+            continue
+        return ""
+    return reason
+
+
+def _reason(context: Context, until: float) -> str:
+    if time.monotonic() > until:
+        return "killed: the time was up"
+    return "killed: cancelled" if context.cancelled() else ""
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    """Kill the whole process group, so that no background process outlives the call."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    _running.discard(child)
+
+
+_running: set[subprocess.Popen[bytes]] = set()
+
+
+def _remember(child: subprocess.Popen[bytes]) -> None:
+    """See to it that an interpreter that ends takes its commands with it."""
+    if not _running:
+        import atexit
+
+        atexit.unregister(_kill_all)
+        atexit.register(_kill_all)
+    _running.add(child)
+
+
+def _kill_all() -> None:
+    for child in list(_running):
+        _kill(child)
+
+
+def _is_binary(data: bytes) -> bool:
+    sample = data[:_CHUNK]
+    odd = sum(byte < 32 and byte not in b"\t\n\r\f\b\x1b" for byte in sample)
+    return b"\0" in sample or odd * 10 > len(sample)
+
+
+def _head_and_tail(output: Output, path: str) -> str:
+    """Return the first and the last lines, and where all of it is."""
+    half = SHOWN // 2
+    head = output.data[:half].rpartition(b"\n")[0] or output.data[:half]
+    tail = output.data[-half:].partition(b"\n")[2] or output.data[-half:]
+    lost = f" (the first {len(output.data)} bytes)" if output.size > len(output.data) else ""
+    note = f"[… {output.size - len(head) - len(tail)} of {output.size} bytes left out; the output is in {path}{lost} …]"
+    return f"{head.decode('utf-8', 'replace')}\n{note}\n{tail.decode('utf-8', 'replace')}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
