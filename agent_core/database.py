@@ -20,7 +20,7 @@ from agent_core.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-BUSY_SECONDS = 30.0
+BUSY_SECONDS = 15.0
 NETWORK = frozenset({
     "nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "ncpfs", "afs", "ceph", "gfs", "gfs2", "ocfs2", "lustre", "beegfs", "gpfs",
     "glusterfs", "davfs", "fuse.sshfs", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.gcsfuse", "fuse.davfs2", "fuse.ceph",

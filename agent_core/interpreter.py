@@ -60,6 +60,7 @@ class Totals:
     basis: str = ""
     counted: bool = True
     denied: DeniedError | None = None
+    denials: list[DeniedError] = field(default_factory=list)
     last: str = ""
     provider: str = ""
     model: str = ""
@@ -394,8 +395,8 @@ def _called(call: ToolCall, run: Run, path: str, print_: str, count: int) -> Ste
         return _failure(call, "invalid", str(error))
     denial = run.decide(tool, arguments)
     if denial is not None:
-        run.totals.denied = DeniedError(denial.reason, hint=f"grant with {denial.rule}")
-        yield run.event("notice", path, text=f"denied: {denial.reason} (grant with {denial.rule})")
+        run.totals.denied = DeniedError(f"denied: {denial.reason}", hint=f"grant with {denial.rule}")
+        run.totals.denials.append(run.totals.denied)
         return _failure(call, "denied", f"denied: {denial.reason}")
     yield run.event(
         "tool.started",

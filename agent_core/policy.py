@@ -266,7 +266,7 @@ def parse_grant(text: str, cwd: str = ".") -> Grant:
         found = _authority(_bare_authority(scope))
         if found is None:
             raise UsageError(f"--allow {_brief(text)}: no host", hint="network:HOST, network:HOST:PORT or network:*.DOMAIN")
-        return Grant(capability, authority(*found))
+        return Grant(capability, authority(*found, usual=()))
     return Grant(capability, scope)
 
 
@@ -358,10 +358,10 @@ def host_of(url: str) -> tuple[str, int] | None:
     return None if found is None or "*" in found[0] else (found[0], found[1] or PORTS[scheme.lower()])
 
 
-def authority(host: str, port: int) -> str:
-    """Return host[:port]; the usual ports are left out."""
+def authority(host: str, port: int, usual: Iterable[int] = (80, 443)) -> str:
+    """Return host[:port]; port 0 (any) and the usual ones are left out."""
     name = f"[{host}]" if ":" in host else host
-    return name if port in {0, *PORTS.values()} else f"{name}:{port}"
+    return name if port in {0, *usual} else f"{name}:{port}"
 
 
 def is_private_name(host: str) -> bool:

@@ -20,7 +20,6 @@ from agent_core.effects import Act, Pattern
 from agent_core.errors import (
     AgentError,
     Cancelled,
-    ConfigError,
     DeniedError,
     Failed,
     Interrupt,
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
 STORE_FILE = "agents.db"
 KEPT_SETTINGS = ("temperature", "max_tokens", "system", "persona", "pattern", "protocol", "max_steps", "output_schema")
 _stores: dict[Path, Store] = {}
+_FOLLOWS_DENIAL = frozenset({4, 76, 77, 78})
 _AT_ONCE = OUTCOMES | {"run.started", "run.finished"}
 
 
@@ -228,7 +228,7 @@ class Session:
             self.finish(None, error)
         except (KeyboardInterrupt, Interrupt) as stop:
             self.finish(None, _cancelled(getattr(stop, "status", 130)))
-        except Exception as error:  # noqa: BLE001 - the one catch of a run: whatever else is our fault, and says so
+        except Exception as error:
             if self.settings.debug:
                 raise
             self.finish(None, AgentError(f"internal error: {type(error).__name__}: {error}", hint="--debug shows where"))
@@ -263,6 +263,8 @@ class Session:
             self.result = replace(self.result, status=3)
         if self.job.replay and self._kept is not None:
             self.result = self._as_recorded(self._kept)
+        for denial in {str(each): each for each in totals.denials}.values() if totals is not None and error is None else ():
+            self._notice(denial.line())
         if self.run is not None:
             self.tell(Event("run.finished", self.run.id, "", self.result.time, self._end_data()))
             self._flush()
@@ -270,9 +272,8 @@ class Session:
     def _denied(self, error: AgentError | None) -> AgentError | None:
         """A run whose last tool call was denied did not do what was asked, whatever the model says of it."""
         denied = self.run.totals.denied if self.run else None
-        if denied is None or (error is not None and not isinstance(error, LimitError | ConfigError) and error.status != 76):
-            return error
-        return denied
+        follows = error is None or error.status in _FOLLOWS_DENIAL
+        return denied if denied is not None and follows else error
 
     def _as_recorded(self, end: Event) -> RunResult:
         """Return the result with the moment and the bill of the recorded run; what was answered is this replay's own."""

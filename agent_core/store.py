@@ -193,6 +193,11 @@ class Store:
             return self._select("WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?", (run, seq, limit))
         return self._select("WHERE seq > ? ORDER BY seq LIMIT ?", (seq, limit))
 
+    def of_kind(self, kind: str, agent: str) -> list[Event]:
+        """Return all events of a kind in the runs of an agent, in order (`readings.tool_counts` makes counts of them)."""
+        found = self._select("WHERE kind = ? AND run IN (SELECT id FROM runs WHERE agent = ?) ORDER BY seq", (kind, _plain(agent)))
+        return [event for _, event in found]
+
     def ends(self, session: str, statuses: Iterable[int] = (0,)) -> list[Event]:
         """Return first run.started and last run.finished of each run of a session that ended with one of `statuses`, in order."""
         wanted = ",".join(str(int(status)) for status in statuses)
@@ -354,8 +359,8 @@ class Store:
             if file is not None and durable != file.full:
                 connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
                 file.full = durable
-            connection.execute("BEGIN IMMEDIATE")
             try:
+                connection.execute("BEGIN IMMEDIATE")
                 value = function(connection)
                 connection.execute("COMMIT")
             except BaseException:
@@ -421,8 +426,25 @@ def _note_run(connection: Any, event: Event) -> None:
         connection.execute(_FINISH, (event.time, data.get("status"), _plain(data.get("stop")), event.run))
         return
     session = "" if data.get("fork_at") is not None else _plain(data.get("session"))
-    title = " ".join(_plain(text_of(data.get("input")))[: _TITLE_LENGTH * 4].split())[:_TITLE_LENGTH]
-    connection.execute(_START, (event.run, _plain(data.get("agent")), session, _plain(data.get("parent")), title, event.time))
+    row = (
+        event.run,
+        _plain(data.get("agent")),
+        session,
+        _plain(data.get("parent")),
+        _title(text_of(data.get("input"))),
+        event.time,
+    )
+    connection.execute(_START, row)
+
+
+def _title(text: str) -> str:
+    """Return the beginning of what was asked (of the material, if nothing was) on one line."""
+    if "<material origin=" in text:
+        from agent_core.task import split
+
+        asked, materials = split(text)
+        text = asked or "".join(material for _, material in materials[:1])
+    return " ".join(_plain(text[: _TITLE_LENGTH * 4]).split())[:_TITLE_LENGTH]
 
 
 def text_of(value: Any) -> str:

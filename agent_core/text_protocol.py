@@ -183,41 +183,27 @@ def _bracketed(reply: _Reply, call: ToolCall, opening: int, tool: Tool | None) -
 
 
 def _filled(call: ToolCall, raw: str, tool: Tool | None) -> ToolCall:
-    """Turn the input of a bracket into arguments: a JSON object, or a bare value for the sole (or sole required) parameter."""
+    """Turn the input of a bracket into arguments: a JSON object, or a bare value for the parameter it can only mean."""
+    from agent_core.tool import ArgumentProblem
+
     value, end = _json_at(raw, 0, len(raw))
     whole = end == len(raw) and bool(raw)
-    properties: dict[str, Any] = tool.parameters.get("properties", {}) if tool is not None else {}
-    if (
-        whole
-        and isinstance(value, dict)
-        and (tool is None or not value or value.keys() & properties.keys() or len(properties) != 1)
-    ):
+    if whole and isinstance(value, dict) and tool is None:
         return ToolCall(call.id, call.name, value)
     if not raw:
         return call
-    sole = _sole(tool)
-    if sole is None:
+    try:
+        arguments = tool.from_text(_text(raw, value if whole else None)) if tool is not None else None
+    except ArgumentProblem as problem:
+        return ToolCall(call.id, call.name, {}, problem.line(), raw)
+    if arguments is None:
         return ToolCall(call.id, call.name, {}, "the input is not a JSON object", raw)
-    return ToolCall(call.id, call.name, {sole: _bare(raw, value if whole else raw, properties[sole])})
+    return ToolCall(call.id, call.name, arguments)
 
 
-def _bare(raw: str, value: Any, schema: Mapping[str, Any]) -> Any:
-    """A parameter that may be a string takes the text as it stands (a JSON string: its content), any other type the JSON value."""
-    kinds = schema.get("type") or [option.get("type") for option in schema.get("anyOf", ())] or "string"
-    if isinstance(value, str) or "string" in kinds:
-        return value if isinstance(value, str) else raw
-    return value
-
-
-def _sole(tool: Tool | None) -> str | None:
-    """Return the one parameter that a bare text can only mean."""
-    if tool is None:
-        return None
-    properties = list(tool.parameters.get("properties", {}))
-    required = [name for name in tool.parameters.get("required", ()) if name in properties]
-    if len(properties) == 1:
-        return str(properties[0])
-    return str(required[0]) if len(required) == 1 else None
+def _text(raw: str, value: Any) -> str:
+    """A JSON string means its content; an object is written strictly (models put real line breaks into strings)."""
+    return value if isinstance(value, str) else json.dumps(value) if isinstance(value, dict) else raw
 
 
 def _marks(text: str, begin: int) -> Iterator[_Mark]:

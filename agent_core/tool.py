@@ -443,6 +443,9 @@ def failure(error: BaseException) -> tuple[ToolErrorKind, str]:
 # -- the world, as far as it is granted -------------------------------------------------------------------------------------------
 
 
+_SAYS: dict[type, str] = {IsADirectoryError: "is a folder", NotADirectoryError: "is not a folder"}
+
+
 def _never() -> bool:
     return False
 
@@ -567,5 +570,5 @@ class Context:
             except FileNotFoundError:
                 raise ToolError(f"{path}: no such file or folder", "not_found") from None
             except OSError as error:
-                raise ToolError(f"{path}: {error.strerror or error}", "permanent") from None
+                raise ToolError(f"{path} {_SAYS.get(type(error), str(error.strerror or error))}", "permanent") from None
         raise ToolError(f"denied: {path} is not granted", "denied")

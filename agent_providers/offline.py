@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent_core.errors import ConfigError, DeniedError, Failed
@@ -30,7 +31,7 @@ from agent_core.provider import Capabilities, Price, Provider, Reply, Usage
 from agent_core.task import split
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from agent_core.effects import Ask
     from agent_core.tool import Tool
@@ -60,6 +61,7 @@ _PHRASES = tuple(
         (r"\bcapitali[sz]e (?:the )?first letters? of (?:each|every) word", "titlecase"),
         (r"\bfirst letters? of (?:each|every) word (?:in )?(?:upper ?case|capitals?)", "titlecase"),
         (r"\b(?:re)?write (?=\w+(?: text)? (?:in (?:all )?(?:upper|lower|title|cap|small|reverse)|backward))", ""),
+        (r"\b(?:show|display|print|see|view)(?: me)?(?= (?:the )?(?:file )?\x00)", "read"),
         (r"\bback to front\b", "reverse"),
         (r"\bhow many|\b(?:the )?number of\b", "count"),
         (r"\bhow much (?:is|are)\b|\bwork out\b|\bwhat(?:'s| is) (?=[\d(-]|sqrt|sin|cos|log|abs)", "calculate "),
@@ -68,9 +70,11 @@ _PHRASES = tuple(
     )
 )
 _STOP = frozenset(
-    """a an the this that these those it its is are be was of in on at to for with by from into as and or then also first next
+    """a an the this that these those it its say says said
+    mention mentions about is are be was of in on at to for with by from into as and or then also first next
     finally after all me my your our their his her i we you he she they please kindly just now can could would will shall should
-    may might do does did have has there here some any each every thing so if not no more very quickly again only back
+    may might do does did have has there here some any each every them
+    everything whole entire itself so if not no more very quickly again only back
     thank thanks hello hi hey text string input data stdin material following above below version form copy
     make turn put give tell show get let want need like convert change transform set use using run apply call print return output
     produce result results what whats which when it's current tool each""".split()  # noqa: SIM905 - a list of words
@@ -130,6 +134,7 @@ _PART = re.compile(
     r" (?:letter|word|line|character|sentence|paragraph)s?)\b"
 )
 _COUNTS = frozenset({"limit", "count", "n", "top", "max_results", "lines", "top_k"})
+_SUBJECTS = frozenset({"i", "it", "he", "she", "we", "you", "they", "this", "that", "there", "these", "those", "thanks", "thank"})
 _WHAT = re.compile(r"^\W*(?:what|how)\b(?! many\b)", re.IGNORECASE)
 _NUMERAL = re.compile(r"\s*[-+]?\d[\d.,]*\s*")
 _INITIAL = frozenset(
@@ -292,7 +297,9 @@ def fit(clause: Clause, tool: Tool) -> Fit | None:
     found = Fit(bool(compound) or name <= seen, _canon(head) in seen, len(seen), len(told), unknown)
     if _ABOUT.search(text) or (head in _HEAVY and _canon(head) not in known) or _limited(text, known | said):
         return None
-    if _torn(words, seen, unknown) and any(_is_text(one, tool) for one in _properties(tool)):
+    if _torn(words, seen | {_canon(word) for word in _options(tool)}, unknown) and any(
+        _is_text(one, tool) for one in _properties(tool)
+    ):
         return None
     return found if _chosen(found, tool, clause, head) else None
 
@@ -343,8 +350,14 @@ def _literal(tool: Tool, clause: Clause) -> bool:
 
 
 def _parameter_words(tool: Tool) -> Iterator[str]:
-    for name, schema in _properties(tool).items():
+    for name in _properties(tool):
         yield from _name_words(name)
+    yield from _options(tool)
+
+
+def _options(tool: Tool) -> Iterator[str]:
+    """Yield the words that the tool's enums offer."""
+    for schema in _properties(tool).values():
         yield from (str(value).lower() for value in _resolved(schema, tool).get("enum", ()))
 
 
@@ -597,6 +610,7 @@ class Plan:
 
     steps: tuple[Step, ...]
     undone: tuple[str, ...] = ()
+    extracts: bool = False  # the answer is taken from the file that the one step reads
 
 
 def plan(instruction: str, material: str | None, tools: Sequence[Tool], origins: frozenset[str] = frozenset()) -> Plan:
@@ -606,43 +620,54 @@ def plan(instruction: str, material: str | None, tools: Sequence[Tool], origins:
     whole = _hold(instruction)
     steps: list[Step] = []
     undone: list[str] = []
-    pending = last = ""
+    pending = last = joint = ""
     pieces = _BREAK.split(whole.text, maxsplit=MAX_CLAUSES)
     for text, mark in zip(pieces[::2], [*pieces[1::2], ""], strict=True):
         source = Source(material, origins, earlier=bool(steps))
-        found = _match(Clause(text, whole.held), tools, source)
-        if not found and pending:
-            found = _match(Clause(pending + text, whole.held), tools, source)
-        if not found and steps:
-            found = _carried(text, Clause(last, whole.held), tools, source, steps[-1].tool)
+        found, said = _read(text, pending, last if steps else "", partial(_match, tools=tools, source=source), whole)
         if found:
             steps += _placed(found, len(steps))
-            pending, last = "", text + mark
+            pending, last = "", said + mark
         elif steps and (longer := _extended(last + text, whole, tools, replace(source, earlier=len(steps) > 1), steps)):
             steps, last = longer, last + text + mark
         else:
             pending += text + mark
-            undone += [Clause(text, whole.held).plain().strip()] if _asks(text) else []
+            undone += [Clause(text, whole.held).plain().strip()] if _asks(text, joint) else []
+        joint = mark
     return Plan(tuple(steps), tuple(undone))
 
 
-def _carried(text: str, last: Clause, tools: Sequence[Tool], source: Source, tool: Tool) -> list[Step]:
-    """Return the calls of a clause that leaves out its verb ("count the words and lines")."""
-    content = [word for word in _words(_phrased(last.text)) if word not in _STOP]
-    found = _match(Clause(f"{content[0]} {text}", last.held), tools, source) if content and _words(text) else []
-    return found if found and found[-1].tool is not tool else []
+def _read(text: str, pending: str, last: str, match: Callable[[Clause], list[Step]], whole: Clause) -> tuple[list[Step], str]:
+    """Return the calls of a clause and the words they were found in: its own, all since the last call, or with a verb lent."""
+    if found := match(Clause(text, whole.held)):
+        return found, text
+    if pending and (found := match(Clause(pending + text, whole.held))):
+        return found, pending + text
+    lent = _carried(text, last)
+    found = match(Clause(lent, whole.held)) if last and lent != text else []
+    before = match(Clause(last, whole.held)) if found else []
+    return ([], text) if before and before[-1].tool is found[-1].tool else (found, lent)
 
 
-def _asks(text: str) -> bool:
+def _carried(text: str, last: str) -> str:
+    """Return a clause with the verb it leaves out ("count the words and lines"): that of the clause before."""
+    content = [word for word in _words(_phrased(last)) if word not in _STOP]
+    return f"{content[0]} {text}" if content and _words(text) else text
+
+
+def _asks(text: str, joint: str = "") -> bool:
+    """Whether a clause that no tool fits asks for something: by its verb, or since "and" or "then" joins it to a call."""
     content = [word for word in _words(_phrased(text)) if word not in _STOP]
-    return bool(content) and content[0] in _HEAVY
+    if not content or content[0] in _HEAVY:
+        return bool(content)
+    return bool(re.search(r"and|then|;", joint)) and _words(text)[0] not in _SUBJECTS
 
 
 def _extended(text: str, whole: Clause, tools: Sequence[Tool], source: Source, steps: list[Step]) -> list[Step] | None:
     """Return the steps with the last ones made from a longer clause, when that says more ("uppercase salt and pepper")."""
     found = _match(Clause(text, whole.held), tools, source)
     same = [step for step in steps if step.tool is not steps[-1].tool]
-    if not found or found[-1].tool is not steps[-1].tool or _asks(text.rpartition(" and ")[2]):
+    if not found or found[-1].tool is not steps[-1].tool or found[-1].arguments == steps[-1].arguments:
         return None
     return [*same, *_placed(found, len(same))]
 
@@ -665,7 +690,9 @@ def _match(clause: Clause, tools: Sequence[Tool], source: Source) -> list[Step]:
 
 def _candidate(clause: Clause, tool: Tool, tools: Sequence[Tool], source: Source) -> list[Step]:
     words = fit(clause, tool)
-    if words is None or (words.unknown and source.material is not None and _WHAT.search(clause.text)):
+    if words is None or (
+        words.unknown and (source.material is not None or source.earlier) and _contested(words, clause, tool, tools)
+    ):
         return []
     calls = fill(clause, tool, source)
     reader: list[Step] = []
@@ -673,6 +700,17 @@ def _candidate(clause: Clause, tool: Tool, tools: Sequence[Tool], source: Source
         reader = _reader(clause, tools)
         calls = fill(_without_paths(clause), tool, replace(source, material=None, earlier=True)) if reader else []
     return [*reader, *(Step(tool, arguments, words.score) for arguments in calls)] if calls else []
+
+
+def _contested(found: Fit, clause: Clause, tool: Tool, tools: Sequence[Tool]) -> bool:
+    """Whether the unknown words ask for more than the tool: a question, or what another tool does ("sort in reverse order")."""
+    if _WHAT.search(clause.text):
+        return True
+    others = [one for one in tools if one is not tool]
+    names = {_canon(words[0]) for one in others if len(words := _name_words(one.name)) == 1}
+    verbs = {_canon(words[0]) for one in others if (words := _words(one.description)[:1])}
+    content = [word for word in _words(_phrased(clause.text)) if word not in _STOP]
+    return any(_canon(word) in names for word in found.unknown) or (content[0] in found.unknown and _canon(content[0]) in verbs)
 
 
 def _without_paths(clause: Clause) -> Clause:
@@ -683,11 +721,12 @@ def _without_paths(clause: Clause) -> Clause:
 
 def _reader(clause: Clause, tools: Sequence[Tool]) -> list[Step]:
     """Return the call that reads the first path of the clause, if there is a tool that does nothing but read a file."""
-    for tool in tools:
+    paths = clause.of("path")
+    for tool in tools if paths else ():
         names = {_canon(word) for word in _name_words(tool.name)}
         required = list(tool.parameters.get("required") or ())
         if _canon("read") in names and not getattr(tool, "destructive", False) and len(required) == 1 and required[0] in _PATHS:
-            return [Step(tool, {required[0]: clause.of("path")[0]}, reads=True)]
+            return [Step(tool, {required[0]: paths[0]}, reads=True)]
     return []
 
 
@@ -734,7 +773,7 @@ def _central(sentences: Sequence[str], count: int) -> str:
 
 def _relevant(instruction: str, sentences: Sequence[str]) -> str:
     """Return the sentences that share the rarest words with the question: at most three, at least half as good as the best."""
-    asked = _bag(instruction)
+    asked = _bag(_HELD.sub(" ", _hold(instruction[:MAX_REQUEST]).text))
     bags = [_bag(sentence) for sentence in sentences]
     rare = {word: 1 / sum(word in bag for bag in bags) ** 0.5 for word in asked if any(word in bag for bag in bags)}
     scores = [sum(rare.get(word, 0.0) for word in bag) for bag in bags]
@@ -773,14 +812,17 @@ def answer(ask: Ask) -> Reply:
         _offered(ask),
         frozenset(name for origin, _ in materials for name in (origin, origin.rpartition("/")[2])),
     )
+    if not todo.steps and material is None and (_SUMMARY.search(instruction) or _QUESTION.search(instruction.strip())):
+        todo = Plan(tuple(_reader(_hold(instruction[:MAX_REQUEST]), _offered(ask))), extracts=True)
     _check(results)
     if ask.schema is not None:
         _meets(ask.schema, todo)
     if len(results) < len(todo.steps):
         return _call(todo.steps[len(results)], results, material, instruction)
-    if todo.steps:
+    if todo.steps and not todo.extracts:
         return _final(_results(todo, results, ask), ask, results[len(todo.steps) - 1].value)
-    return _final(extract(instruction, material or "") or NOTICE, ask, None)
+    read = results[0].text if todo.steps else material or ""
+    return _final(extract(instruction, read) or NOTICE, ask, None)
 
 
 def _chomped(text: str) -> str:

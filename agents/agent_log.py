@@ -73,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     words = terminal.arguments() if argv is None else list(argv)
     out = _early_out(words)
     try:
-        _signals()
+        if argv is None:
+            _signals()
         status = _run(words, out, closed)
     except AgentError as error:
         status = _fail(out, error)
@@ -124,13 +125,22 @@ def _run(words: list[str], out: Out, closed: frozenset[int]) -> int:
     flags = parsed.values
     out.mode = "jsonl" if flags.get("jsonl") else "json" if flags.get("json") else "text"
     out.quiet, out.debug = bool(flags.get("quiet")), bool(flags.get("debug"))
+    status = _about(flags, parsed.words, out)
+    return _command(flags, parsed.words or ("list",), out) if status is None else status
+
+
+def _about(flags: Mapping[str, Any], words: Sequence[str], out: Out) -> int | None:
     if flags.get("version"):
         return out.answer(f"{NAME} {VERSION}", {"name": NAME, "version": VERSION})
-    if flags.get("agent_schema") or parsed.words == ("__schema",):
+    if flags.get("agent_schema") or tuple(words) == ("__schema",):
         return _schema(flags.get("agent_schema") or "card")
     if flags.get("help"):
         return out.answer(help_text(NAME, __doc__ or "", OPTIONS))
-    command, *rest = parsed.words or ("list",)
+    return None
+
+
+def _command(flags: Mapping[str, Any], words: Sequence[str], out: Out) -> int:
+    command, *rest = words
     if command not in COMMANDS:
         raise unknown("command", command, COMMANDS)
     wanted = 0 if command == "list" else 1
@@ -235,7 +245,7 @@ def _table(runs: Sequence[Run]) -> str:
     for run in runs:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.started))
         state = _state(run.status, finished=run.finished is not None)
-        rows.append((run.id, when, state, run.agent, run.session or "-", run.title[:60]))
+        rows.append((run.id, when, state, _short(run.agent), _short(run.session) or "-", run.title[:60]))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     return "\n".join(
         "  ".join([*(cell.ljust(width) for cell, width in zip(row[:5], widths, strict=True)), row[5]]).rstrip() for row in rows

@@ -69,11 +69,11 @@ def agent_new(spec: str) -> str:
     stem = _stem(name)
     root = _checkout(Path.cwd())
     files = {root / "agents" / f"{stem}.py": AGENT, root / "tests" / "agents" / f"{stem}.md": TRANSCRIPT}
-    project = root / "pyproject.toml"
-    commands = _with_command(project.read_text("utf-8"), name, stem)
     taken = [path.relative_to(root).as_posix() for path in files if path.exists()]
     if taken:
-        raise ToolError(f"{' and '.join(taken)} exists already; nothing was written")
+        raise ToolError(f"{taken[0]} exists already; nothing was written")
+    project = root / "pyproject.toml"
+    commands = _with_command(project.read_text("utf-8"), name, stem)
     purpose = _one_line(purpose) or f"a new agent (say here what {name} is for)"
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -34,6 +34,7 @@ WEIGHT = {"low": 2, "medium": 8, "high": 20, "critical": 40}
 # what a part of a file cannot be blamed for: names, imports and scopes that lie outside
 PARTIAL = re.compile(r"F401|F404|F70|F811|F82|F841|PLE0118|PLE1142|B018|invalid-syntax|E402|ASYNC")
 CODE = re.compile(r"^(?:import |from \S+ import |(?:async )?def \w+\(|class \w+|@\w+|if __name__)", re.MULTILINE)
+LONGEST = 65536  # characters that are read to tell code from prose
 HUNK = re.compile(r"@@ -\d{1,9}(?:,\d{1,9})? \+(\d{1,9})(?:,(\d{1,9}))? @@")
 DIFF = re.compile(r"^(?:diff --git |--- \S.*\n\+\+\+ \S)", re.MULTILINE)
 
@@ -88,9 +89,11 @@ def review_offline(instruction: str, materials: Sequence[tuple[str, str]]) -> di
             checked += 1
         except ToolError as error:
             notes.append(f"{piece.file}: not reviewed, {error}")
-    if not checked:
+    if not checked and (len(notes) > 1 or not all(DIFF.search(text) for _, text in given)):
         why = "; ".join(notes[1:4]) or "the material is neither a diff nor Python code"
         raise Failed(f"cannot review this without a model: {why}", hint="set OPENAI_API_KEY, … or --provider")
+    if not checked:
+        notes.append("The diff adds nothing.")
     score = max(0, 100 - sum(WEIGHT[issue["severity"]] for issue in issues))
     return {"issues": issues, "suggestions": list(dict.fromkeys(notes)), "score": score}
 
@@ -99,9 +102,22 @@ def pieces(origin: str, text: str) -> Iterator[Piece]:
     """Yield what there is to check in one material: the files of a diff in pieces, or the file itself."""
     if DIFF.search(text):
         yield from _diff(text)
-    elif "." in origin.rpartition("/")[2] or CODE.search(text):
+    elif "." in origin.rpartition("/")[2] or _is_python(text):
         numbers = range(1, text.count("\n") + 2)
         yield Piece(origin, text, numbers, frozenset(numbers), whole=True)
+
+
+def _is_python(text: str) -> bool:
+    """Tell code from prose: it has lines that only code has, or it parses and is more than a few words."""
+    if CODE.search(text):
+        return True
+    import ast
+
+    try:
+        found = ast.parse(text[:LONGEST]).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return any(not isinstance(node, ast.Expr) or isinstance(node.value, ast.Call) for node in found)
 
 
 def _diff(text: str) -> Iterator[Piece]:

@@ -66,7 +66,10 @@ def compute(expression: str) -> Number:
 
 def shown(value: Number) -> str:
     """Return a number as text: integers exact, floats without the noise of binary fractions."""
-    return str(value) if isinstance(value, int) else f"{value:.15g}"
+    if isinstance(value, int):
+        return str(value)
+    text = f"{value:.15g}"
+    return text if math.isfinite(float(text)) else repr(value)
 
 
 def _value(node: ast.expr, depth: int) -> Number:

@@ -232,8 +232,9 @@ def _cost(parsed: Any) -> float:
 def _item_cost(name: str, value: Any) -> float:
     if name in {"MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"}:
         least, most, inner = value
-        choices = min(float(most) - float(least) + 1, _LINE + 1.0)
-        return choices if _cost(inner) <= 1 or choices <= 1 else float("inf")
+        if int(most) > 1 and _cost(inner) > 1:  # choices inside a repeat multiply without end
+            return float("inf")
+        return min(float(most) - float(least), _LINE) + _cost(inner)
     if name == "BRANCH":
         return sum(_cost(option) for option in value[1])
     if name == "SUBPATTERN":

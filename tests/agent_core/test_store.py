@@ -19,6 +19,7 @@ from agent_core import database, ids
 from agent_core.errors import StoreError, UsageError
 from agent_core.events import Event
 from agent_core.store import MIGRATIONS, open_store
+from agent_core.task import compose
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -113,6 +114,25 @@ def test_since_follows_what_was_appended_after(store):
     assert [event.run for _, event in store.since(last, "b")] == ["b"]
 
 
+def test_events_of_one_kind_are_found_over_all_runs_of_an_agent(store):
+    store.append(started("a"), replied("a", "0"), started("b", agent="other"), replied("b", "0"), started("c"), replied("c", "0"))
+
+    assert [event.run for event in store.of_kind("model.replied", "tally")] == ["a", "c"]
+
+
+def test_an_interrupt_in_the_middle_of_a_write_leaves_nothing_open(store):
+    def interrupted(connection):
+        connection.execute("INSERT INTO blobs VALUES ('x', 'y')")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store._write(interrupted)
+    store.append(replied("r", "0"))
+
+    assert len(store.events("r")) == 1
+    assert store.blob_get("x") is None
+
+
 def test_a_flipped_character_in_a_recorded_event_is_reported_and_never_fed_back(store, path):
     store.append(started("r"), replied("r", "0", "pay 100"))
     store.close()
@@ -155,6 +175,14 @@ def test_the_title_is_the_beginning_of_the_input_on_one_line(store):
     store.append(started("a", input=message))
 
     assert store.run("a").title == "one two"
+
+
+def test_the_title_is_the_instruction_without_the_material(store):
+    store.append(
+        started("a", input=compose("count it", [("stdin", "a b c")])), started("b", input=compose("", [("stdin", "a b c")]))
+    )
+
+    assert [store.run(name).title for name in "ab"] == ["count it", "a b c"]
 
 
 def test_a_run_is_found_by_last_by_id_and_by_a_unique_beginning(store):
@@ -349,12 +377,12 @@ def test_a_migration_that_fails_changes_nothing(store, path):
 
 
 def test_a_network_file_system_is_recognised_by_its_mount():
-    mounts = "\n".join([
-        "22 1 254:0 / / rw,relatime - ext4 /dev/vda rw",
-        "30 22 0:50 / /home rw shared:5 - nfs4 server:/home rw",
-        "31 30 0:51 / /home/me/my\\040disk rw - xfs /dev/sdb rw",
-        "broken line",
-    ])  # fmt: skip
+    mounts = (
+        "22 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n"
+        "30 22 0:50 / /home rw shared:5 - nfs4 server:/home rw\n"
+        "31 30 0:51 / /home/me/my\\040disk rw - xfs /dev/sdb rw\n"
+        "broken line"
+    )
 
     assert database.filesystem(Path("/home/me/.local"), mounts) == "nfs4"
     assert database.filesystem(Path("/home/me/my disk/x"), mounts) == "xfs"
@@ -363,13 +391,36 @@ def test_a_network_file_system_is_recognised_by_its_mount():
     assert {"nfs4", "cifs", "fuse.sshfs"} <= database.NETWORK
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_may_not_be_written_is_a_store_error(tmp_path):
-    folder = tmp_path / "closed"
-    folder.mkdir(mode=0o500)
+CLOSED = """
+    import os
+    from pathlib import Path
+    from agent_core import database
+    from agent_core.errors import StoreError
+    from agent_core.events import Event
+    from agent_core.store import open_store
+    database.driver()
+    if os.getuid() == 0:
+        os.setuid(65534)  # root may write anywhere: be nobody
+    for name in ("new/agents.db", "old/agents.db"):
+        try:
+            open_store(Path(sys.argv[1]) / name).append(Event("notice", "r"))
+        except StoreError as error:
+            print("refused", error.status)
+"""
 
-    with pytest.raises(StoreError):
-        open_store(folder / "agents.db").append(started("r"))
+
+def test_a_folder_or_file_that_may_not_be_written_is_a_store_error(tmp_path):
+    (tmp_path / "old").mkdir()
+    store = open_store(tmp_path / "old" / "agents.db")
+    store.append(started("r"))
+    store.close()
+    store.path.chmod(0o400)
+    for folder in (tmp_path / "old", tmp_path):
+        folder.chmod(0o500)
+    said, problems = python(CLOSED, tmp_path).communicate()
+    tmp_path.chmod(0o700)
+
+    assert (said.split(), problems) == (["refused", "78"] * 2, "")
 
 
 @pytest.mark.parametrize("place", ["file/agents.db", "file"])
@@ -407,14 +458,17 @@ def test_damage_found_in_use_is_a_store_error_and_the_next_use_has_a_new_file(st
     path.write_bytes(bytes(body))
 
     with pytest.raises(StoreError, match="damaged"):
-        for number in range(300):
-            store.events(f"r{number}")
+        _read_all(store, 300)
     store.close()
     again = open_store(path)
     again.append(started("after"))
     assert again.run("after").id == "after"
     assert list(path.parent.glob("agents.db.damaged-*"))
     again.close()
+
+
+def _read_all(store, count):
+    return [event for number in range(count) for event in store.events(f"r{number}")]
 
 
 def test_noise_in_the_file_is_reported_or_harmless_but_never_silent(tmp_path):
@@ -434,7 +488,7 @@ def test_noise_in_the_file_is_reported_or_harmless_but_never_silent(tmp_path):
         (folder / "agents.db").write_bytes(bytes(body))
         store = open_store(folder / "agents.db")
         try:
-            found = [event for number in range(40) for event in store.events(f"r{number}")]
+            found = _read_all(store, 40)
         except StoreError:
             continue
         finally:
@@ -635,7 +689,7 @@ def test_stores_of_one_path_share_one_connection_and_close_it_together(path):
     stores = [open_store(path) for _ in range(50)]
     for number, each in enumerate(stores):
         each.append(Event("notice", f"r{number}"))
-    opened = sum("agents.db" in os.readlink(f"/proc/self/fd/{fd}") for fd in _descriptors())
+    opened = _descriptors("agents.db")
     for each in stores[1:]:
         each.close()
     stores[0].append(Event("notice", "last"))
@@ -643,11 +697,13 @@ def test_stores_of_one_path_share_one_connection_and_close_it_together(path):
     assert opened <= 4
     assert len(stores[0].events("last")) == 1
     stores[0].close()
-    assert not any("agents.db" in os.readlink(f"/proc/self/fd/{fd}") for fd in _descriptors())
+    assert _descriptors("agents.db") == 0
 
 
-def _descriptors():
-    return [fd for fd in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{fd}")]
+def _descriptors(name):
+    """Return how many descriptors of this process are open on files of that name."""
+    links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return sum(name in str(link.readlink()) for link in links)
 
 
 def test_appending_one_event_costs_well_under_150_microseconds(store):

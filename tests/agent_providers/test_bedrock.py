@@ -47,7 +47,10 @@ def toolset(*names):
 TALK = [
     system("Be brief."),
     user("hi", Image("image/png", b"\x89PNG")),
-    Message("assistant", (Opaque("bedrock", {"reasoningContent": {"reasoningText": {"text": "hm", "signature": "s"}}}), Text("so"), ToolCall("a:1", "up", {"text": "é"}), ToolCall("b", "up", {}))),
+    Message("assistant", (
+        Opaque("bedrock", {"reasoningContent": {"reasoningText": {"text": "hm", "signature": "s"}}}), Text("so"),
+        ToolCall("a:1", "up", {"text": "é"}), ToolCall("b", "up", {}),
+    )),
     Message("tool", (ToolResult("a:1", "up", "É"), ToolResult("b", "up", "no", "denied"))),
     user("go on"),
 ]  # fmt: skip
@@ -195,7 +198,8 @@ def delta(index, value):
 
 STREAM = [
     event("messageStart", {"role": "assistant"}),
-    delta(0, {"reasoningContent": {"text": "h"}}), delta(0, {"reasoningContent": {"text": "m"}}), delta(0, {"reasoningContent": {"signature": "s"}}),
+    delta(0, {"reasoningContent": {"text": "h"}}), delta(0, {"reasoningContent": {"text": "m"}}),
+    delta(0, {"reasoningContent": {"signature": "s"}}),
     delta(1, {"text": "s"}), delta(1, {"text": "o"}), event("contentBlockStop", {"contentBlockIndex": 1}),
     event("contentBlockStart", {"contentBlockIndex": 2, "start": {"toolUse": {"toolUseId": "t1", "name": "up"}}}),
     delta(2, {"toolUse": {"input": '{"te'}}), delta(2, {"toolUse": {"input": 'xt":"a"}'}}),

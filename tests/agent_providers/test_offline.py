@@ -13,6 +13,7 @@ from agent_core.effects import Ask
 from agent_core.errors import AgentError, ConfigError, DeniedError, Failed
 from agent_core.messages import Message, ToolResult, system, user
 from agent_core.task import compose
+from agent_core.tool import Toolset
 from agent_providers import offline
 
 FILES = {"notes.txt": "alpha beta\ngamma", "docs/a.md": "# Title"}
@@ -57,6 +58,22 @@ def calculate(expression):
     return f"{value(ast.parse(expression, mode='eval').body):g}"
 
 
+def _replace(text, old, new):
+    return text.replace(old, new)
+
+
+def _listed(path="."):
+    return "\n".join(FILES)
+
+
+def _written(path, content):
+    return f"wrote {content!r} to {path}"
+
+
+def _counted(text, unit="words"):
+    return f"{unit}={len(text.split() if unit == 'words' else text.splitlines())}"
+
+
 UNIT = {"unit": {"enum": ["words", "lines", "characters"], "type": "string", "default": "words"}}
 TOOLS = Boxes((
     box("uppercase", "Return the text in capital letters.", lambda text: text.upper(), ["text"]),
@@ -64,16 +81,16 @@ TOOLS = Boxes((
     box("title", "Return the text with each word capitalised.", lambda text: text.title(), ["text"]),
     box("reverse", "Return the text backwards.", lambda text: text[::-1], ["text"]),
     box("wordcount", "Count the words of a text.", lambda text: str(len(text.split())), ["text"]),
-    box("replace", "Replace every occurrence of a string in the text.", lambda text, old, new: text.replace(old, new), ["text", "old", "new"]),
+    box("replace", "Replace every occurrence of a string in the text.", _replace, ["text", "old", "new"]),
     box("file_read", "Read a text file.", lambda path: FILES[path], ["path"]),
-    box("file_list", "List the files of a directory.", lambda path=".": "\n".join(FILES), [], {"path": {"type": "string", "default": "."}}),
-    box("file_write", "Write text to a file.", lambda path, content: f"wrote {content!r} to {path}", ["path", "content"], destructive=True),
+    box("file_list", "List the files of a directory.", _listed, [], {"path": {"type": "string", "default": "."}}),
+    box("file_write", "Write text to a file.", _written, ["path", "content"], destructive=True),
     box("file_delete", "Delete a file.", lambda path: f"deleted {path}", ["path"], destructive=True),
     box("calc", "Work out an arithmetic expression.", calculate, ["expression"]),
     box("now", "Return the current date and time.", lambda: "2026-11-21T12:00:00Z"),
     box("http_fetch", "Fetch a page from the web.", lambda url: f"page of {url}", ["url"]),
     box("get_weather", "Return the weather of a city.", lambda city: f"sunny in {city}", ["city"]),
-    box("count", "Count the units of a text.", lambda text, unit="words": f"{unit}={len(getattr(text, 'split' if unit == 'words' else 'splitlines')())}", ["text"], UNIT),
+    box("count", "Count the units of a text.", _counted, ["text"], UNIT),
 ))  # fmt: skip
 
 
@@ -88,7 +105,7 @@ def converse(text, tools=TOOLS, stdin=None, schema=None, run=None):
             return reply.text, calls
         for call in reply.tool_calls:
             calls.append((call.name, call.arguments))
-            outcome = run(call) if run else ToolResult(call.id, call.name, tools.get(call.name).function(**call.arguments))
+            outcome = run(call) if run else ToolResult(call.id, call.name, str(tools.get(call.name).function(**call.arguments)))
             messages.append(Message("tool", (outcome,)))
     raise AssertionError("it never stopped")
 
@@ -237,6 +254,89 @@ def test_the_part_of_a_request_that_needs_a_model_is_named_beside_the_results():
     assert answer == "GOOD MORNING\n(not done, this needs a model: translate it to French)"
 
 
+def test_a_clause_that_no_tool_understands_is_named_beside_the_results():
+    answer, _ = converse("uppercase this and count the French words", stdin="deux mots")
+
+    assert answer == "DEUX MOTS\n(not done, this needs a model: count the French words)"
+
+
+def test_a_question_about_a_file_is_answered_from_the_file():
+    answer, calls = converse("what does notes.txt say about gamma?")
+
+    assert calls == [("file_read", {"path": "notes.txt"})]
+    assert answer == "gamma"
+
+
+LINES = "b\na\nb\n"
+REAL = [
+    ("sort the lines", "a\nb\nb\n"),
+    ("remove duplicate lines", "b\na\n"),
+    ("sort and remove duplicates", "a\nb\n"),
+    ("sort lines, remove duplicates and number them", "   1  a\n   2  b\n"),
+    ("how many lines?", "3"),
+    ("how many characters are there?", "5"),
+    ("count words, lines and characters", "3\n3\n5"),
+    ("reverse the order of the lines", "b\na\nb\n"),
+    ("make it all caps and count the characters", "B\nA\nB\n5"),
+    ("write this in uppercase", "B\nA\nB\n"),
+    ("capitalize every word", "B\nA\nB\n"),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), REAL, ids=[row[0] for row in REAL])
+def test_the_tools_of_text_processor_are_found_by_ordinary_requests(text, expected):
+    from agents.text_processor import agent
+
+    answer, calls = converse(text, Toolset(tuple(agent.tools)), stdin=LINES)
+
+    assert calls
+    assert answer.rstrip("\n") == expected.rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["sort the lines in reverse order", "make the first letter uppercase", "uppercase only the names", "which words are uppercase?",
+     "what does reverse mean?", "is this uppercase?", "how many unique lines are there?", "count the French words"],
+)  # fmt: skip
+def test_what_the_tools_of_text_processor_would_get_wrong_is_not_done(text):
+    from agents.text_processor import agent
+
+    answer, calls = converse(text, Toolset(tuple(agent.tools)), stdin="alpha beta")
+
+    assert (answer, calls) == (offline.NOTICE, [])
+
+
+ASSISTANT = [
+    ("6 * 7?", "calc", {"expression": "6 * 7"}),
+    ("what is 17 % of 2340?", "calc", {"expression": "17/100*2340"}),
+    ("what time is it?", "now", {}),
+    ("read the first 10 lines of notes.txt", "file_read", {"path": "notes.txt", "limit": 10}),
+    ("show me src/main.py", "file_read", {"path": "src/main.py"}),
+    ("list the files in src/", "file_list", {"path": "src/"}),
+    ("search for TODO in src/", "file_search", {"pattern": "TODO", "path": "src/"}),
+    ("search the web for python asyncio", "web_search", {"query": "python asyncio"}),
+    ('write "hi" to out.txt', "file_write", {"path": "out.txt", "content": "hi"}),
+]
+
+
+@pytest.mark.parametrize(("text", "name", "arguments"), ASSISTANT, ids=[row[0] for row in ASSISTANT])
+def test_the_tools_of_assistant_are_found_by_ordinary_requests(text, name, arguments):
+    from agents.assistant import agent
+
+    call = offline.answer(Ask([user(text)], Toolset(tuple(agent.tools)))).tool_calls[0]
+
+    assert (call.name, call.arguments) == (name, arguments)
+
+
+@pytest.mark.parametrize(
+    "text", ["what time is it in Tokyo?", "save this to out.txt", "delete everything", "open the door", "list 3 animals"]
+)
+def test_the_tools_of_assistant_are_left_alone_by_requests_that_do_not_mean_them(text):
+    from agents.assistant import agent
+
+    assert offline.answer(Ask([user(text)], Toolset(tuple(agent.tools)))).text == offline.NOTICE
+
+
 def test_several_words_of_an_enum_make_several_calls():
     answer, _ = converse("count the words and lines", Boxes((TOOLS.get("count"),)), stdin="a b\nc")
 
@@ -254,7 +354,7 @@ def test_arguments_can_be_named_outright_and_numbers_fill_numbers():
 
 def test_a_denied_call_ends_the_run_as_denied():
     denial = "file_read needs file-read:notes.txt (grant with --allow)"
-    with pytest.raises(DeniedError, match="file-read:notes.txt") as caught:
+    with pytest.raises(DeniedError, match=r"file-read:notes\.txt") as caught:
         converse("read notes.txt", run=lambda call: ToolResult(call.id, call.name, denial, "denied"))
 
     assert caught.value.status == 77

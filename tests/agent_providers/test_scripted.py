@@ -92,7 +92,7 @@ def test_what_a_line_expects_must_stand_in_the_last_message(play):
     answer = play({"text": "ok", "expect": "42"}, {"text": "ok", "expect": "42"})
 
     assert answer(Ask([user("6*7"), Message("tool", (ToolResult("1", "calc", "42"),))])).text == "ok"
-    with pytest.raises(errors.ContractError, match="line 2 .* expects '42'"):
+    with pytest.raises(errors.ContractError, match=r"line 2 .* expects '42'"):
         answer(ASK)
 
 

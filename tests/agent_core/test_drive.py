@@ -1,0 +1,149 @@
+"""Both trampolines against a real server that misbehaves: the same outcome, in time."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from agent_core import connections, drive
+from agent_core.effects import Ask
+from agent_core.errors import AuthError, BadReply, CallTimeout, RateLimited, ServerError, TransportError
+from agent_core.messages import user
+from agent_core.ops import Completed, Http, Spawn
+from agent_core.provider import Provider
+from agent_providers.openai_chat import codec
+
+
+def sync(program):
+    return drive.run(program, lambda event: None)
+
+
+def through_asyncio(program):
+    async def main():
+        try:
+            return await drive.arun(program, lambda event: None)
+        finally:
+            connections.close()
+
+    return asyncio.run(main())
+
+
+both = pytest.mark.parametrize("run", [sync, through_asyncio])
+
+
+def ask(api, *, deadline=None, stream=False, limit=1 << 20):
+    provider = Provider("openai", "m", codec, f"{api.url}/v1", "key")
+    deltas = []
+
+    def program():
+        request = codec.encode(Ask([user("hi")]), provider, stream=stream)
+        decoder = codec.decoder(provider) if stream else None
+        answer = yield Http(request, deadline, decoder, deltas.append, limit)
+        return answer if stream else codec.decode(answer, provider)
+
+    return program(), deltas
+
+
+@both
+def test_an_answer_arrives_whole(fake_api, run):
+    fake_api.script("hello")
+
+    assert run(ask(fake_api)[0]).text == "hello"
+
+
+@both
+def test_a_streamed_answer_arrives_in_pieces_and_whole(fake_api, run):
+    fake_api.script("hello there you")
+    program, deltas = ask(fake_api, stream=True)
+
+    assert run(program).text == "hello there you"
+    assert "".join(delta.text for delta in deltas) == "hello there you"
+
+
+@both
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ("401", AuthError),
+        ("429:1", RateLimited),
+        ("500", ServerError),
+        ("cut-json", BadReply),
+        ("html", BadReply),
+        ("reset", TransportError),
+        ("huge", BadReply),
+    ],
+)
+def test_a_fault_has_the_same_kind_in_both(fake_api, run, fault, kind):
+    fake_api.fault(fault)
+
+    with pytest.raises(kind):
+        run(ask(fake_api)[0])
+
+
+@both
+@pytest.mark.parametrize("fault", ["hang", "drip:50"])
+def test_neither_silence_nor_a_slow_drip_beats_the_deadline(fake_api, run, fault):
+    fake_api.fault(fault)
+    began = time.monotonic()
+
+    with pytest.raises(CallTimeout):
+        run(ask(fake_api, deadline=began + 0.5)[0])
+    assert time.monotonic() - began < 2
+
+
+@both
+def test_a_server_that_is_not_there_is_a_transport_error(fake_api, run):
+    class Gone:
+        url = "http://127.0.0.1:9"
+
+    with pytest.raises(TransportError):
+        run(ask(Gone)[0])
+
+
+@both
+def test_many_requests_share_connections(fake_api, run):
+    fake_api.script(*["x"] * 5, {"loop": True})
+
+    def program():
+        texts = []
+        for _ in range(5):
+            texts.append((yield from ask(fake_api)[0]).text)  # noqa: PERF401 - a generator cannot yield inside a comprehension
+        return texts
+
+    assert run(program()) == ["x"] * 5
+
+
+def test_off_the_main_thread_a_program_runs_all_the_same(fake_api):
+    fake_api.script("from a thread")
+    box = []
+    thread = threading.Thread(target=lambda: box.append(sync(ask(fake_api)[0]).text))
+    thread.start()
+    thread.join(20)
+
+    assert box == ["from a thread"]
+
+
+@both
+def test_a_program_is_started_by_argument_list_and_its_output_is_kept(run):
+    def program():
+        return (yield Spawn(["cat", "-"], b"x; echo $HOME\n"))
+
+    assert run(program()) == Completed(0, b"x; echo $HOME\n", b"")
+
+
+@both
+def test_a_program_that_overruns_is_killed_with_its_children(run, tmp_path):
+    mark = tmp_path / "late"
+
+    def program():
+        try:
+            yield Spawn(["sh", "-c", f"(sleep 1; touch {mark}) & sleep 30"], deadline=time.monotonic() + 0.2)
+        except Exception as error:  # noqa: BLE001 - any outcome is looked at
+            return error
+
+    began = time.monotonic()
+    assert run(program()).status == 124
+    assert time.monotonic() - began < 5
+    time.sleep(1.2)
+    assert not mark.exists()
