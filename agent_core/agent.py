@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,7 @@ class RunResult:
     error: AgentError | None = None
     provenance: Sequence[Mapping[str, Any]] = ()
     time: float = 0.0
+    traceparent: str = ""
 
 
 class Agent:
@@ -112,6 +114,7 @@ class Agent:
         self.pattern, self.reply, self.options = pattern, reply, tuple(options)
         self.examples, self.tags, self.when_to_use = tuple(examples), tuple(tags), when_to_use
         self.offline, self.verdict, self.render = offline, verdict, render
+        self.source: str = str(sys._getframe(1).f_globals.get("__file__", ""))  # noqa: SLF001 - where the definition stands, for agent-log
 
     def main(self, argv: Sequence[str] | None = None) -> None:
         """Be the command line: read argv and stdin, write stdout, exit with the status."""

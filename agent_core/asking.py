@@ -309,8 +309,10 @@ def _tool_input(command: Command, *, wanted: bool) -> str:
     data = stdin.read(needed)
     if data is None:
         return ""
-    texts, _ = read_input(command, data)
-    return "\n".join(texts).removesuffix("\n")
+    text = "\n".join(read_input(command, data)[0]).removesuffix("\n")
+    if not text.isascii() and any("\udc80" <= letter <= "\udcff" for letter in text):
+        raise InputError("stdin is not UTF-8", hint="convert it, for example with iconv")
+    return text
 
 
 # -- lists -----------------------------------------------------------------------------------------------------------------------

@@ -63,22 +63,22 @@ class Out:
             self.traceparent = records.child_traceparent(parent)
         return records.Source(self.name, self.version, self.traceparent, subject)
 
-    def record(self, kind: str, data: Mapping[str, Any], subject: str = "", id_: str = "") -> None:
+    def record(self, kind: str, data: Mapping[str, Any], subject: str = "", id_: str = "", time: float | None = None) -> None:
         """Write one record and let go of it at once."""
         from agent_core import records
 
-        terminal.write(1, records.capped(records.record(kind, self.source(subject), data, id_=id_), self._blobs()))
+        terminal.write(1, records.capped(records.record(kind, self.source(subject), data, id_=id_, time=time), self._blobs()))
 
     def _blobs(self) -> str:
         from agent_core import config
 
         return self.blobs or f"{config.data_dir(self.env)}/blobs"
 
-    def finish(self, data: Mapping[str, Any], id_: str = "") -> None:
+    def finish(self, data: Mapping[str, Any], id_: str = "", time: float | None = None) -> None:
         """Write the one terminal record."""
         if not self.done:
             self.done = True
-            self.record("result", data, id_=id_)
+            self.record("result", data, id_=id_, time=time)
 
     def answer(self, text: str, structured: Any = None) -> int:
         """Write the result of a command that needed no run; return its status."""
@@ -354,7 +354,8 @@ def settle(command: Command, result: RunResult) -> int:
     if out.mode != "text":
         from agent_core import records
 
-        out.finish(records.result_data(result, out.upstream), id_=result.run_id)
+        out.traceparent = result.traceparent or out.traceparent
+        out.finish(records.result_data(result, out.upstream), id_=result.run_id, time=result.time)
     elif result.error is None:
         out.text(result.output, pretty=command.flag("tool") is None)
     if result.error is not None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent_core import guards as guarding
 from agent_core import messages, money
+from agent_core import redact as redaction
 from agent_core.effects import Act, All, Ask, Call, Note, Wait
 from agent_core.errors import (
     AgentError,
@@ -102,7 +103,10 @@ class Run:
     totals: Totals = field(default_factory=Totals)
     seen: dict[str, int] = field(default_factory=dict)
     malformed: int = 0
-    redact: Callable[[str], str] = str
+    redact: Callable[[str], str] = redaction.known
+    streams: Callable[[], tuple[redaction.Stream, redaction.Stream]] = field(
+        default=lambda: (redaction.redact_stream(shapes=False), redaction.redact_stream(shapes=False))
+    )
 
     def event(self, kind: str, path: str, fingerprint: str = "", *, durable: bool = False, **data: Any) -> Tell:
         """Return the op that tells one event."""
@@ -161,7 +165,7 @@ def recall(run: Run, path: str, fingerprint: str) -> Event | None:
         if run.live:
             return None
         raise DivergedError(f"the recording ends before step {path}", hint="resume the run instead of replaying it")
-    if event.fingerprint != fingerprint:
+    if event.fingerprint and event.fingerprint != fingerprint:
         raise DivergedError(
             f"journal diverged at step {path}", hint="the agent, its prompt or its input changed since; fork instead"
         )
@@ -186,7 +190,7 @@ def _ask(ask: Ask, run: Run, path: str) -> Steps:
     try:
         reply, provider, attempts, cached = yield from _route(ask, run, path, print_)
     except AgentError as error:
-        yield run.event("effect.failed", path, print_, error=error_to_json(error, run.redact))
+        yield run.event("effect.failed", path, print_, error=error_to_json(error))
         raise
     cost = 0 if cached or provider.answer is not None else money.cost(reply.usage, provider.price)
     _count(run, reply, provider.name, cost, provider.price.basis)
@@ -245,7 +249,7 @@ def _attempts(ask: Ask, provider: Provider, run: Run, path: str, print_: str) ->
         pause = verdict.seconds if isinstance(verdict, guarding.Retry) and not shown[0] else None
         yield run.event(
             "model.failed", path, provider=provider.name, model=provider.model, attempt=attempt + 1, retry_in=pause,
-            error=error_to_json(outcome, run.redact),
+            error=error_to_json(outcome),
         )  # fmt: skip
         if pause is None:
             raise outcome
@@ -304,14 +308,26 @@ def _request(ask: Ask, provider: Provider, run: Run, path: str, shown: list[bool
     decoder = codec.decoder(provider) if stream else None
     tell = _teller(run, path, shown, bool(ask.tools and ask.tools.tools), visible=visible) if stream else None
     answer = yield Http(request, run.until(run.call_timeout), decoder, tell)
-    return codec.decode(answer, provider) if isinstance(answer, Response) else answer
+    if tell is not None:
+        tell(None)
+    reply = codec.decode(answer, provider) if isinstance(answer, Response) else answer
+    return replace(reply, message=messages.cleaned(reply.message, run.redact))
 
 
-def _teller(run: Run, path: str, shown: list[bool], provisional: bool, *, visible: bool) -> Callable[[Delta], None]:
-    """Return what hands deltas on. `provisional`: tools were offered, so this text may turn out not to be the answer."""
+def _teller(run: Run, path: str, shown: list[bool], provisional: bool, *, visible: bool) -> Callable[[Delta | None], None]:
+    """Return what hands deltas on, None for the end. `provisional`: tools were offered, so this may not be the answer yet.
 
-    def tell(delta: Delta) -> None:
-        text, thought = (delta.text, delta.thought) if visible else ("", delta.text + delta.thought)
+    A secret may be cut between two deltas, so what could be the beginning of one is held back.
+    """
+    texts, thoughts = run.streams()
+
+    def tell(delta: Delta | None) -> None:
+        if delta is None:
+            text, thought = texts.finish(), thoughts.finish()
+        elif visible:
+            text, thought = texts.feed(delta.text), thoughts.feed(delta.thought)
+        else:
+            text, thought = "", thoughts.feed(delta.text + delta.thought)
         shown[0] = shown[0] or bool(text)
         data = {"text": text, "thought": thought, "provisional": provisional}
         if run.on_delta is not None and (text or thought):
@@ -584,12 +600,12 @@ def reply_from_json(data: Mapping[str, Any]) -> Reply:
     return Reply(messages.from_json(data["message"]), data["stop"], Usage(**data["usage"]), data["model"])
 
 
-def error_to_json(error: AgentError, redact: Callable[[str], str] = str) -> dict[str, Any]:
+def error_to_json(error: AgentError, clean: Callable[[str], str] = redaction.redact) -> dict[str, Any]:
     """Return the error object of wire.md §4."""
     return {
-        "code": error.code, "title": type(error).__name__, "detail": redact(str(error)), "hint": redact(error.hint),
+        "code": error.code, "title": type(error).__name__, "detail": clean(str(error)), "hint": clean(error.hint),
         "retryable": error.retryable, "retry_after_s": getattr(error, "retry_after", None),
-        "http_status": getattr(error, "http_status", None), "status": error.status, "cause": redact(error.cause),
+        "http_status": getattr(error, "http_status", None), "status": error.status, "cause": clean(error.cause),
     }  # fmt: skip
 
 

@@ -12,7 +12,10 @@ import base64
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Role = Literal["system", "user", "assistant", "tool"]
 ToolErrorKind = Literal["not_found", "transient", "permanent", "denied", "invalid"]
@@ -109,6 +112,30 @@ def user(text: str, *parts: Part) -> Message:
 def assistant(text: str, calls: tuple[ToolCall, ...] = ()) -> Message:
     """Return an assistant message."""
     return Message("assistant", (*((Text(text),) if text else ()), *calls))
+
+
+def cleaned(message: Message, clean: Callable[[str], str]) -> Message:
+    """Return the message with every text and argument passed through `clean`; the very same one if nothing changes."""
+    parts = tuple(_cleaned(part, clean) for part in message.parts)
+    return message if parts == message.parts else Message(message.role, parts)
+
+
+def _cleaned(part: Part, clean: Callable[[str], str]) -> Part:
+    match part:
+        case Text(text):
+            return Text(clean(text))
+        case ToolCall(id_, name, arguments, problem, raw):
+            return ToolCall(id_, name, _cleaned_value(arguments, clean), clean(problem), clean(raw))
+        case _:
+            return part
+
+
+def _cleaned_value(value: Any, clean: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict):
+        return {clean(key): _cleaned_value(item, clean) for key, item in value.items()}
+    return [_cleaned_value(item, clean) for item in value] if isinstance(value, list) else value
 
 
 def to_json(message: Message) -> dict[str, Any]:

@@ -54,18 +54,24 @@ class Redactor:
         spans = [*_found(text, self._forms), *_shaped(text)]
         return _cut(text, _merged(spans)) if spans else text
 
-    def stream(self) -> Stream:
+    def known(self, text: str) -> str:
+        """Return the text with the registered secrets replaced and nothing else: for data, where a shape alone proves nothing."""
+        spans = [*_found(text, self._forms)]
+        return _cut(text, _merged(spans)) if spans else text
+
+    def stream(self, *, shapes: bool = True) -> Stream:
         """Return a cleaner for a text that arrives in pieces."""
-        return Stream(lambda: self._forms)
+        return Stream(lambda: self._forms, shapes=shapes)
 
 
 class Stream:
     """Cleans a text that arrives in pieces: what may be the beginning of a secret is held back until it is known."""
 
-    __slots__ = ("_forms", "_held", "_hidden")
+    __slots__ = ("_forms", "_held", "_hidden", "_shapes")
 
-    def __init__(self, known: Callable[[], tuple[str, ...]]) -> None:
+    def __init__(self, known: Callable[[], tuple[str, ...]], *, shapes: bool = True) -> None:
         self._forms = known
+        self._shapes = shapes
         self._held = ""
         self._hidden = 0  # so many of the held characters belong to a secret whose mark was already given out
 
@@ -73,7 +79,7 @@ class Stream:
         """Take a piece and return what is safe to show."""
         text = self._held + piece
         known = self._forms()
-        return self._release(text, known, min(_open_form(text, known), _open_shape(text)))
+        return self._release(text, known, min(_open_form(text, known), _open_shape(text) if self._shapes else len(text)))
 
     def finish(self) -> str:
         """Return the rest at the end of the text."""
@@ -81,7 +87,7 @@ class Stream:
 
     def _release(self, text: str, known: tuple[str, ...], hold: int) -> str:
         """Give out `text[:hold]` cleaned. A secret that reaches into the held part is marked now and stays hidden later."""
-        spans = _merged([(0, self._hidden), *_found(text, known), *_shaped(text)])
+        spans = _merged([(0, self._hidden), *_found(text, known), *(_shaped(text) if self._shapes else ())])
         out: list[str] = []
         at = hidden = 0
         for start, end in spans:
@@ -184,6 +190,11 @@ def redact(text: str) -> str:
     return _known.clean(text)
 
 
-def redact_stream() -> Stream:
+def known(text: str) -> str:
+    """Return the text without the registered secrets; what merely looks like one stays (see `Redactor.known`)."""
+    return _known.known(text)
+
+
+def redact_stream(*, shapes: bool = True) -> Stream:
     """Return a cleaner for a text that arrives in pieces; it knows secrets that are registered later, too."""
-    return _known.stream()
+    return _known.stream(shapes=shapes)

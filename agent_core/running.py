@@ -102,7 +102,8 @@ class Session:
         chosen: tuple[Provider, ...] = ()
         if live:
             chosen = tuple(route(self.agent, self.settings, self._notice) if providers is None else providers)
-        recorded = self._store.recorded(run_id) if self._store is not None and (self.job.resume or self.job.replay) else {}
+        self.job = replace(self.job, message=messages.cleaned(self.job.message, redact.known))
+        recorded = self._recorded(run_id)
         started = self._started_calls(run_id, recorded) if recorded or self.job.resume else frozenset()
         policy = make_policy(self.settings)
         self.run = Run(
@@ -110,10 +111,16 @@ class Session:
             make_guards(self.settings, deadline, self._store), clock, time.time, deadline, self.settings.call_timeout,
             temperature=self.settings.temperature, max_tokens=self.settings.max_tokens, protocol=self.settings.protocol,
             on_delta=self._delta if self.settings.stream else None, recorded=recorded, started=started, live=live,
-            redact=redact.redact,
         )  # fmt: skip
         if live:
             self.tell(Event("run.started", run_id, "", time.time(), self._start_data(chosen)))
+
+    def _recorded(self, run_id: str) -> dict[str, Event]:
+        """Return what a replay or a resumed run is fed; what failed is tried again by a resumed one."""
+        if self._store is None or not (self.job.resume or self.job.replay):
+            return {}
+        events = self._store.recorded(run_id)
+        return events if self.job.replay else {path: event for path, event in events.items() if event.kind != "effect.failed"}
 
     def _open(self, store: Any) -> str:
         """Return the run's id; open the store, which only a resumed or replayed run needs to have."""
@@ -172,7 +179,7 @@ class Session:
             "history": [messages.to_json(each) for each in self.job.history], "session": self.job.session,
             "provider": chosen[0].name if chosen else "", "model": chosen[0].model if chosen else "", "route": settings.provider,
             "settings": shown, "provenance": list(self.job.provenance), "traceparent": self.job.traceparent,
-            "resumed": bool(self.job.resume), "script": settings.script, "cwd": settings.workspace,
+            "resumed": bool(self.job.resume), "script": settings.script, "cwd": settings.workspace, "source": self.agent.source,
         }  # fmt: skip
 
     # -- during
@@ -280,7 +287,14 @@ class Session:
         result = self.result
         if end.data.get("output") != result.output or end.data.get("status") != result.status:
             return result
-        return replace(result, time=end.time, usage=end.data["usage"], provider=end.data["provider"], model=end.data["model"])
+        return replace(
+            result,
+            time=end.time,
+            traceparent=self._record.get("traceparent", ""),
+            usage=end.data["usage"],
+            provider=end.data["provider"],
+            model=end.data["model"],
+        )
 
     def _usage(self) -> dict[str, Any]:
         totals = self.run.totals if self.run else None
@@ -307,7 +321,7 @@ class Session:
             "agent": self.agent.name, "status": result.status, "stop": result.stop, "output": result.output,
             "structured": result.structured, "steps": result.steps, "usage": dict(result.usage), "provider": result.provider,
             "model": result.model, "session": self.job.session,
-            "error": None if result.error is None else error_to_json(result.error, redact.redact),
+            "error": None if result.error is None else error_to_json(result.error),
         }  # fmt: skip
 
 

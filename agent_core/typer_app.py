@@ -31,7 +31,7 @@ def app(name: str, doc: str, options: Sequence[Option], receive: Callable[[dict[
         receive(values)
 
     command.__doc__ = doc
-    words = Annotated[list[str] | None, typer.Argument(metavar="[WORDS]...", show_default=False, help="what to do; - reads stdin")]
+    words = Annotated[list[str] | None, typer.Argument(metavar="WORDS", show_default=False, help="what to do; - reads stdin")]
     parameters = [inspect.Parameter("words", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=words)]
     parameters += [_parameter(option) for option in options]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -51,6 +51,7 @@ def _parameter(option: Option) -> inspect.Parameter:
         kind: Any = list[str] if option.repeat else str | None
         default: Any = None
     else:
+        info["metavar"] = f"[={option.shown}]" if option.takes_value else " "
         kind, default = bool, False
     annotation = Annotated[kind, typer.Option(*names, **info)]
     return inspect.Parameter(option.field, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

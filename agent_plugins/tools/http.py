@@ -165,14 +165,14 @@ def _exchange(connection: socket.socket, call: Call, authority: str, until: floa
 
     client = h11.Connection(h11.CLIENT)
     headers = [
-        ("host", authority),
-        ("user-agent", _AGENT),
-        ("accept", "*/*"),
-        ("accept-encoding", "identity"),
-        ("connection", "close"),
+        ("Host", authority),
+        ("User-Agent", _AGENT),
+        ("Accept", "*/*"),
+        ("Accept-Encoding", "identity"),
+        ("Connection", "close"),
     ]
     if call.body:
-        headers.append(("content-length", str(len(call.body))))
+        headers.append(("Content-Length", str(len(call.body))))
     try:
         request = h11.Request(method=call.method, target=_target(call.url), headers=[*headers, *call.headers])
         data = (

@@ -111,14 +111,14 @@ def _serper(url: str, key: str, query: str, count: int) -> Call:
 
     body = json.dumps({"q": query, "num": count}).encode()
     target = url if url.rstrip("/").endswith("/search") else f"{url.rstrip('/')}/search"
-    return Call(target, "POST", (("x-api-key", key), ("content-type", "application/json")), body)
+    return Call(target, "POST", (("X-API-KEY", key), ("Content-Type", "application/json")), body)
 
 
 def _brave(url: str, key: str, query: str, count: int) -> Call:
     from urllib.parse import urlencode
 
     address = f"{url.rstrip('/')}/res/v1/web/search?{urlencode({'q': query, 'count': count}, errors='replace')}"
-    return Call(address, headers=(("x-subscription-token", key), ("accept", "application/json")))
+    return Call(address, headers=(("X-Subscription-Token", key), ("Accept", "application/json")))
 
 
 def _searxng(url: str, key: str, query: str, count: int) -> Call:  # noqa: ARG001 - the same shape for every engine

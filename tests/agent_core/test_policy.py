@@ -84,7 +84,9 @@ def test_nothing_is_granted_by_default_and_the_denial_names_the_rule_that_would(
     assert verdict(work, policy(work, "file-read:notes.txt"), reader, "notes.txt") is None
 
 
-@pytest.mark.parametrize("path", ["notes.txt", "docs/a.txt", "docs/../notes.txt", "~odd name.txt", "../secret", "/etc/hostname", "docs"])
+@pytest.mark.parametrize(
+    "path", ["notes.txt", "docs/a.txt", "docs/../notes.txt", "~odd name.txt", "../secret", "/etc/hostname", "docs"]
+)
 @pytest.mark.parametrize("used", [reader, writer], ids=str)
 def test_the_rule_of_a_denial_permits_exactly_that(work, path, used):
     denial = verdict(work, policy(work), used, path)
@@ -100,7 +102,17 @@ def test_a_folder_grant_covers_what_is_beneath_and_nothing_else(work):
 
     assert reader.function(path="docs/a.txt", context=Context(rules, str(work))) == "a"
     assert reader.function(path=str(work / "docs/a.txt"), context=Context(rules, str(work))) == "a"
-    for path in ("notes.txt", "docs/../notes.txt", "../secret", "docs/../../secret", "/etc/passwd", "docsx", "", "/", "//etc/passwd"):
+    for path in (
+        "notes.txt",
+        "docs/../notes.txt",
+        "../secret",
+        "docs/../../secret",
+        "/etc/passwd",
+        "docsx",
+        "",
+        "/",
+        "//etc/passwd",
+    ):
         assert refused(work, rules, path)
 
 
@@ -175,7 +187,9 @@ def test_writing_keeps_the_mode_and_replaces_in_one_step(work):
 def test_a_deny_rule_wins_over_every_grant(work):
     (work / "docs" / "link").symlink_to("deep")
     (work / "docs" / "deep" / "x").write_text("x")
-    rules = policy(work, "file-read", "file-read:docs/deep/x", "network", "shell", deny=("file-read:docs/deep", "network:evil.org", "shell:rm"))
+    rules = policy(
+        work, "file-read", "file-read:docs/deep/x", "network", "shell", deny=("file-read:docs/deep", "network:evil.org", "shell:rm")
+    )
 
     assert reader.function(path="docs/a.txt", context=Context(rules, str(work))) == "a"
     for path in ("docs/deep/x", "docs/link/x", "./docs//deep/../deep/x", str(work / "docs/deep/x")):
@@ -331,7 +345,9 @@ def test_a_scoped_shell_grant_runs_only_that_program(work):
     assert decide(rules, runner, {"command": "git log > x"}).rule == "--allow shell"
 
 
-@pytest.mark.parametrize("text", ["", ":x", "file-read:", "no spaces", "1x", "network:a b", "network:user@host", "network:h:99999", "file-read:\0"])
+@pytest.mark.parametrize(
+    "text", ["", ":x", "file-read:", "no spaces", "1x", "network:a b", "network:user@host", "network:h:99999", "file-read:\0"]
+)
 def test_a_rule_that_cannot_be_read_is_a_usage_error(text):
     with pytest.raises(UsageError):
         parse_grant(text)

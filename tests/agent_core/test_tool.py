@@ -77,7 +77,17 @@ PLAIN = [
     Literal["a"], Literal["a", "b"], Literal[1, 2], Literal[1, "a"], Literal[True], Literal["a", None], Literal["x"] | int,  # noqa: PYI061
     list[Literal["a", "b"]], dict[str, str | None], Annotated[str, "a note"], list[Any], dict[str, str] | list[int],
 ]  # fmt: skip
-RICH = [Colour, Address, Point, date, Path, Annotated[int, pydantic.Field(ge=1, description="from one")], list[Address], tuple[int, str], set[int]]
+RICH = [
+    Colour,
+    Address,
+    Point,
+    date,
+    Path,
+    Annotated[int, pydantic.Field(ge=1, description="from one")],
+    list[Address],
+    tuple[int, str],
+    set[int],
+]
 
 
 @pytest.mark.parametrize("annotation", PLAIN, ids=repr)
@@ -92,7 +102,12 @@ def test_the_plain_schema_is_the_one_that_pydantic_gives(annotation, default):
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=6) | st.sampled_from(["a", "b", "1", "1.5"]),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=6)
+    | st.sampled_from(["a", "b", "1", "1.5"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=6,
 )
@@ -281,7 +296,15 @@ def test_a_bare_text_for_several_required_parameters_names_them():
 
 
 def test_results_are_text_or_json():
-    value = {"who": Address(street="Elm"), "at": Point(1), "c": Colour.RED, "on": date(2026, 1, 2), "s": {2, 1}, "p": Path("a"), "n": float("nan")}
+    value = {
+        "who": Address(street="Elm"),
+        "at": Point(1),
+        "c": Colour.RED,
+        "on": date(2026, 1, 2),
+        "s": {2, 1},
+        "p": Path("a"),
+        "n": float("nan"),
+    }
 
     text, plain = render(value)
 

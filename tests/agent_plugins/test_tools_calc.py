@@ -48,7 +48,9 @@ def expressions():
     numbers = st.integers(0, 50).map(str)
     return st.recursive(
         numbers,
-        lambda inner: st.tuples(inner, st.sampled_from(["+", "-", "*", "//", "%", "**"]), inner).map(lambda t: f"({t[0]} {t[1]} {t[2]})"),
+        lambda inner: st.tuples(inner, st.sampled_from(["+", "-", "*", "//", "%", "**"]), inner).map(
+            lambda t: f"({t[0]} {t[1]} {t[2]})"
+        ),
         max_leaves=6,
     )
 

@@ -12,13 +12,19 @@ from agent_plugins.tools.files import MAX_TEXT, file_edit, file_list, file_read,
 
 
 @pytest.fixture
-def context(tmp_path):
-    (tmp_path / "src" / "deep").mkdir(parents=True)
-    (tmp_path / "src" / "a.py").write_text("import os\nx = 1  # TODO\n")
-    (tmp_path / "src" / "deep" / "b.py").write_text("y = 2\n")
-    (tmp_path / "notes.txt").write_text("one\ntwo\nthree")
-    (tmp_path / "data.bin").write_bytes(b"\0\1TODO")
-    return Context(Policy.of(["file-read:.", "file-write:."], workspace=str(tmp_path)), str(tmp_path))
+def folder(tmp_path):
+    (tmp_path / "work").mkdir()
+    return tmp_path / "work"
+
+
+@pytest.fixture
+def context(folder):
+    (folder / "src" / "deep").mkdir(parents=True)
+    (folder / "src" / "a.py").write_text("import os\nx = 1  # TODO\n")
+    (folder / "src" / "deep" / "b.py").write_text("y = 2\n")
+    (folder / "notes.txt").write_text("one\ntwo\nthree")
+    (folder / "data.bin").write_bytes(b"\0\1TODO")
+    return Context(Policy.of(["file-read:.", "file-write:."], workspace=str(folder)), str(folder))
 
 
 def failing(call, kind):
@@ -59,9 +65,9 @@ def test_a_folder_is_listed_with_patterns(context):
     assert file_list(context, "src", "*.c") == "[nothing in src matches *.c]"
 
 
-def test_links_are_listed_but_never_followed_by_a_search(context, tmp_path):
-    (tmp_path / "src" / "loop").symlink_to(tmp_path)
-    (tmp_path / "out.py").symlink_to("/etc/passwd")
+def test_links_are_listed_but_never_followed_by_a_search(context, folder):
+    (folder / "src" / "loop").symlink_to(folder)
+    (folder / "out.py").symlink_to("/etc/passwd")
 
     assert "out.py" in file_list(context)
     assert file_search("root", context) == "[no match]"
@@ -76,7 +82,19 @@ def test_a_search_finds_lines_in_text_files(context):
     failing(lambda: file_search("x", context, "nowhere"), "not_found")
 
 
-@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*b", "(a?){50}a{50}", "a*a*a*a*a*b", "(.*)(.*)(.*)(.*)x", r"(a)\1*", "a?" * 30 + "a" * 30, "((a{1,9}){1,9}){1,9}b"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(a+)+$",
+        "(a|a)*b",
+        "(a?){50}a{50}",
+        "a*a*a*a*a*b",
+        "(.*)(.*)(.*)(.*)x",
+        r"(a)\1*",
+        "a?" * 30 + "a" * 30,
+        "((a{1,9}){1,9}){1,9}b",
+    ],
+)
 def test_no_pattern_of_a_model_can_hang_a_search(context, pattern):
     context.open_write("evil.txt", b"a" * 5000)
     began = time.monotonic()
@@ -93,17 +111,17 @@ def test_a_search_stops_at_the_deadline(context):
     failing(lambda: file_search("nothing", late), "transient")
 
 
-def test_writing_and_editing_change_exactly_that(context, tmp_path):
+def test_writing_and_editing_change_exactly_that(context, folder):
     assert file_write("new/x.txt", "héllo\n", context) == "wrote 7 bytes to new/x.txt"
     assert file_edit("new/x.txt", "héllo", "bye", context) == "replaced 1 occurrence in new/x.txt"
-    assert (tmp_path / "new/x.txt").read_text() == "bye\n"
+    assert (folder / "new/x.txt").read_text() == "bye\n"
     assert "does not occur" in failing(lambda: file_edit("new/x.txt", "nope", "y", context), "not_found")
     context.open_write("two.txt", b"a a")
     assert "occurs 2 times" in failing(lambda: file_edit("two.txt", "a", "b", context), "invalid")
     failing(lambda: file_edit("two.txt", "", "b", context), "invalid")
     context.open_write("latin.txt", b"\xff a")
     assert "UTF-8" in failing(lambda: file_edit("latin.txt", "a", "b", context), "invalid")
-    assert (tmp_path / "latin.txt").read_bytes() == b"\xff a"
+    assert (folder / "latin.txt").read_bytes() == b"\xff a"
 
 
 def test_nothing_is_touched_without_a_grant(tmp_path):

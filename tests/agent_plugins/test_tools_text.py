@@ -47,7 +47,10 @@ def test_all_common_tools_load_with_schema_and_manual_and_only_pure_ones_need_no
     for each in found:
         assert each.description
         assert each.parameters["type"] == "object"
-        assert all(value.get("description") for value in each.parameters["properties"].values()) or len(each.parameters["properties"]) == 1
+        assert (
+            all(value.get("description") for value in each.parameters["properties"].values())
+            or len(each.parameters["properties"]) == 1
+        )
         assert each.needs or each.read_only
     assert [each.name for each in tools.load("calc", "now")] == ["calc", "now"]
     with pytest.raises(UsageError, match="cacl"):

@@ -1,0 +1,139 @@
+"""Row mode on real processes: order, errors of single rows, records, resuming."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = [sys.executable, str(Path(__file__).with_name("small_agent.py"))]
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), **more}  # noqa: TID251 - what the fixture left of it
+
+
+@pytest.fixture
+def small(tmp_path):
+    def run(*args: str, stdin: bytes = b"", env=None) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run([*PROGRAM, *args], input=stdin, capture_output=True, cwd=tmp_path, env=environment(**(env or {})), timeout=60, check=False)
+
+    return run
+
+
+def records_of(done) -> list[dict]:
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_every_line_is_a_run_and_blank_lines_are_none(small):
+    done = small("--lines", "--tool", "uppercase", stdin=b"one\n\r\ntwo\r\nthree")
+
+    assert (done.returncode, done.stdout) == (0, b"ONE\nTWO\nTHREE\n")
+
+
+def test_output_is_in_input_order_whatever_finishes_first(small):
+    lines = b"".join(b'{"seconds": %s}\n' % seconds for seconds in (b"0.6", b"0.3", b"0.01"))
+    begun = time.monotonic()
+    done = small("--lines", "--jobs", "3", "--tool", "slow", "--jsonl", stdin=lines)
+
+    assert [made["subject"] for made in records_of(done)[:-1]] == ["row-1", "row-2", "row-3"]
+    assert time.monotonic() - begun < 5
+
+
+def test_rows_go_to_a_model_one_request_each(small, fake_api):
+    fake_api.script("same", "same", "same")
+    done = small("--lines", "--jobs", "2", "--provider", "openai", "--model", "m", "judge", stdin=b"a\nb\nc\n", env=fake_api.env())
+
+    assert (done.returncode, done.stdout) == (0, b"same\nsame\nsame\n")
+    assert len(fake_api.requests()) == 3
+
+
+def test_a_failed_row_costs_one_line_and_status_4_and_the_others_go_on(small):
+    rows = b'{"text": "a", "old": "x"}\n{"old": 5}\n{"text": "c", "old": "x"}\n'
+    done = small("--lines", "--tool", "swap", stdin=rows)
+    lines = done.stderr.decode().splitlines()
+
+    assert (done.returncode, done.stdout) == (4, b"a\nc\n")
+    assert lines[0].startswith("small: row-2: ")
+    assert "1 of 3 rows failed" in lines[1]
+
+
+def test_jsonl_gives_an_item_a_row_and_one_terminal_record(small):
+    made = records_of(small("--records", "--jsonl", "--tool", "swap", stdin=b'{"id": "x7", "text": "a", "old": "b"}\nrubbish\n'))
+
+    assert [record["type"].partition(".")[2] for record in made] == ["item", "item", "result"]
+    assert (made[0]["subject"], made[0]["data"]["output"]) == ("x7", "a")
+    assert made[1]["data"]["error"]["code"] == "bad_input"
+    assert (made[2]["data"]["exit"], made[2]["data"]["rows"]) == (4, {"total": 2, "failed": 1})
+
+
+def test_json_gives_one_record_with_all_rows(small):
+    (made,) = records_of(small("--lines", "--json", "--tool", "uppercase", stdin=b"a\nb\n"))
+
+    assert [row["output"] for row in made["data"]["structuredContent"]["rows"]] == ["A", "B"]
+
+
+def test_records_of_the_stage_before_are_rows(small):
+    first = small("--lines", "--jsonl", "--tool", "uppercase", stdin=b"a\nb\n")
+    items = b"".join(line + b"\n" for line in first.stdout.splitlines() if b"agentpipe.item" in line)
+
+    assert small("--records", "--tool", "uppercase", stdin=items).stdout == b"A\nB\n"
+
+
+def test_the_whole_output_of_row_mode_can_be_piped_into_row_mode(small):
+    first = small("--lines", "--jsonl", "--tool", "uppercase", stdin=b"a\nb\n")
+    done = small("--records", "--tool", "uppercase", stdin=first.stdout)
+
+    assert (done.returncode, done.stdout) == (0, b"A\nB\n")
+
+
+def test_no_rows_are_66_and_an_unknown_tool_is_2_before_any_row(small):
+    assert small("--lines", "--tool", "uppercase").returncode == 66
+    assert small("--lines", "--tool", "nope", stdin=b"a\n").returncode == 2
+
+
+def test_resuming_runs_only_what_is_missing(small, fake_api):
+    flags = ("--lines", "--provider", "openai", "--model", "m", "--retry", "0", "judge")
+    fake_api.script("one", {"error": "server"}, "three")
+    first = small(*flags, stdin=b"a\nb\nc\n", env=fake_api.env())
+    assert (first.returncode, first.stdout) == (4, b"one\nthree\n")
+
+    fake_api.reset()
+    fake_api.script("two")
+    second = small(*flags, "--resume", "last", stdin=b"a\nb\nc\n", env=fake_api.env())
+    assert (second.returncode, second.stdout, len(fake_api.requests())) == (0, b"one\ntwo\nthree\n", 1)
+
+
+def test_rows_come_out_while_the_input_is_still_open_and_an_interrupt_ends_the_stream(tmp_path):
+    process = subprocess.Popen([*PROGRAM, "--lines", "--jsonl", "--tool", "uppercase"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), cwd=tmp_path)
+    assert process.stdin and process.stdout
+    process.stdin.write(b"a\n")
+    process.stdin.flush()
+    assert json.loads(process.stdout.readline())["data"]["output"] == "A"
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=10)
+
+    assert process.returncode == 143
+    assert [json.loads(line)["type"] for line in out.splitlines()] == ["agentpipe.result"]
+
+
+def test_an_interrupt_stops_all_rows(tmp_path):
+    rows = b'{"seconds": 20}\n' * 6
+    process = subprocess.Popen([*PROGRAM, "--lines", "--jobs", "2", "--json", "--tool", "slow"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), cwd=tmp_path)
+    assert process.stdin
+    process.stdin.write(rows)
+    process.stdin.close()
+    process.stdin = None
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=10)
+
+    assert process.returncode == -signal.SIGINT
+    assert json.loads(out)["data"]["stop"] == "cancelled"
