@@ -21,6 +21,8 @@ from agent_core.task import DATA_RULE, Task
 from agent_core.tool import Toolset
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from agent_core.effects import Pattern
     from agent_core.interpreter import Run, Steps
     from agent_core.tool import Tool
@@ -147,7 +149,7 @@ class Agent:
         if settings.persona:
             from agent_core import prompt
 
-            text = prompt.compose(prompt.persona(settings.persona), text)
+            text = prompt.compose(prompt.persona(settings.persona, _persona_folders(settings)), text)
         marked = job is not None and "<material origin=" in job.message.text
         return f"{text}\n\n{DATA_RULE}".strip() if marked else text
 
@@ -193,6 +195,14 @@ def pattern_names() -> list[str]:
     from importlib import import_module
 
     return sorted(module.name for module in pkgutil.iter_modules(import_module("agent_patterns").__path__))
+
+
+def _persona_folders(settings: Any) -> list[Path]:
+    from pathlib import Path
+
+    from agent_core import config
+
+    return [Path(config.user_dir(settings.environment)) / "personas"]
 
 
 def _schema(reply: Any) -> dict[str, Any]:

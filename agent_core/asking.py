@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from agent_core.config import Settings
     from agent_core.events import Event
     from agent_core.messages import Image, Message
+    from agent_core.provider import Provider
     from agent_core.records import Upstream
     from agent_core.tool import Tool
 
@@ -95,6 +96,13 @@ def settings_of(command: Command) -> Settings:
         find_pattern(settings.pattern)
     watched = command.out.mode == "jsonl" or (command.out.mode == "text" and (terminal.is_terminal(1) or _live(command)))
     return replace(settings, stream=True) if watched else settings
+
+
+def providers(command: Command, settings: Settings) -> Sequence[Provider]:
+    """Return the providers for many runs: chosen, looked up and said once."""
+    from agent_core import running
+
+    return running.route(command.agent, settings, command.out.say)
 
 
 def _live(command: Command) -> bool:

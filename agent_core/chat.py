@@ -13,11 +13,13 @@ from agent_core import asking, messages, records, stdin, terminal
 from agent_core.errors import AgentError, Cancelled, Interrupt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from agent_core.agent import RunResult
+    from agent_core.agent import Job, RunResult
     from agent_core.cli import Command
+    from agent_core.config import Settings
     from agent_core.messages import Message
+    from agent_core.provider import Provider
 
 LEAVE = frozenset({"exit", "quit", "/exit", "/quit"})
 
@@ -26,9 +28,11 @@ def run(command: Command) -> int:
     """Hold the conversation and return the status: 0, however its turns went."""
     history: list[Message] = []
     turns = 0
+    settings = asking.settings_of(command)
+    providers = asking.providers(command, settings)
     for text in _said(command):
         turns += 1
-        result = _turn(command, text, history)
+        result = _turn(command, asking.job_of(command, asking.Asked(text), history), settings, providers)
         if result is None:
             continue
         _show(command, result, turns)
@@ -39,15 +43,14 @@ def run(command: Command) -> int:
     return 0
 
 
-def _turn(command: Command, text: str, history: list[Message]) -> RunResult | None:
+def _turn(command: Command, job: Job, settings: Settings, providers: Sequence[Provider]) -> RunResult | None:
     from agent_core.agent import execute
 
     command.out.streamed = ""
     try:
-        job = asking.job_of(command, asking.Asked(text), history)
         listeners, close = asking.listen(command)
         try:
-            return execute(command.agent, job, asking.settings_of(command), listeners)
+            return execute(command.agent, job, settings, listeners, providers=providers)
         finally:
             close()
     except AgentError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +15,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 0.05
 _LIMIT = 1 << 20
-
-
-def choose(settings: Settings) -> tuple[Settings, str]:
-    """Return settings with a provider (a comma route), and a line for stderr where the choice is not obvious."""
-    names, said = route(settings)
-    return replace(settings, provider=",".join(names)), said
 
 
 def route(settings: Settings) -> tuple[list[str], str]:

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -387,10 +388,8 @@ def _interrupted(out: Out, status: int) -> int:
 
 def _leave(status: int, *, at_once: bool) -> NoReturn:
     """End the process: by SIGINT where that was the reason, else with the status."""
-    try:
+    with suppress(OSError, ValueError, AttributeError):  # a stderr that nobody hears is no failure of the run
         sys.stderr.flush()
-    except (OSError, ValueError, AttributeError):
-        pass  # nobody listens: that is no failure of the run
     if not at_once:
         raise SystemExit(status)
     if status == 130:

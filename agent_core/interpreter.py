@@ -288,7 +288,8 @@ def _past(run: Run) -> bool:
 
 def _exchange(ask: Ask, provider: Provider, run: Run, path: str, shown: list[bool]) -> Steps:
     """Make one request and return its Reply; `shown[0]` becomes true once text reached a person."""
-    text_protocol = run.protocol == "text" or (run.protocol == "auto" and not provider.capabilities.tools)
+    wanted = run.protocol == "text" or (run.protocol == "auto" and not provider.capabilities.tools)
+    text_protocol = wanted and "native_only" not in provider.quirks
     if text_protocol and ask.tools is not None and ask.tools.tools:
         from agent_core import protocol
 

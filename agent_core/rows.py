@@ -14,13 +14,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from agent_core import asking, records, stdin
-from agent_core.errors import AgentError, Cancelled, Failed, InputError, Interrupt, LimitError, MissingInput
+from agent_core.errors import AgentError, Cancelled, InputError, Interrupt, LimitError, MissingInput, UpstreamError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from agent_core.agent import RunResult
     from agent_core.cli import Command
+    from agent_core.config import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,14 @@ class Row:
     subject: str
     text: str
     problem: AgentError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a row came to: `data` of its record, and the error if it failed."""
+
+    data: Mapping[str, Any]
+    error: AgentError | None = None
 
 
 class Kept:
@@ -81,14 +90,13 @@ class Kept:
 def run(command: Command) -> int:
     """Run all rows and return the status: 0, or 4 if some failed."""
     settings = replace(asking.settings_of(command), stream=False)
-    if command.flag("tool") is not None:
-        asking.tool_of(command)
+    work = _worker(command, settings)
     kept = Kept(command)
     totals = _Totals(command)
     done = False
     try:
-        for row, data, error in _ordered(command, settings, kept):
-            totals.add(row, data, error)
+        for row, outcome in _ordered(command, settings.jobs, lambda row: _one(kept, row, work)):
+            totals.add(row, outcome.data, outcome.error)
         done = True
     finally:
         kept.close(complete=done and not totals.failed)
@@ -99,18 +107,14 @@ def _key(row: Row) -> str:
     return f"{row.number}:{hashlib.sha256(row.text.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
-def _ordered(command: Command, settings: Any, kept: Kept) -> Iterator[tuple[Row, Mapping[str, Any], AgentError | None]]:
+def _ordered(command: Command, jobs: int, work: Callable[[Row], Outcome]) -> Iterator[tuple[Row, Outcome]]:
     """Yield what each row came to, in order; a bounded number of rows is read ahead."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    def work(row: Row) -> tuple[Mapping[str, Any], AgentError | None]:
-        return _one(command, settings, kept, row)
-
-    jobs = settings.jobs
     if jobs == 1:
         for row in rows(command):
-            yield row, *work(row)
+            yield row, work(row)
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     pool = ThreadPoolExecutor(jobs)
     waiting: deque[tuple[Row, Any]] = deque()
     try:
@@ -118,41 +122,49 @@ def _ordered(command: Command, settings: Any, kept: Kept) -> Iterator[tuple[Row,
             waiting.append((row, pool.submit(work, row)))
             while waiting and (len(waiting) >= jobs * 4 or waiting[0][1].done()):
                 first, future = waiting.popleft()
-                yield first, *future.result()
+                yield first, future.result()
         while waiting:
             first, future = waiting.popleft()
-            yield first, *future.result()
+            yield first, future.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _one(command: Command, settings: Any, kept: Kept, row: Row) -> tuple[Mapping[str, Any], AgentError | None]:
+def _one(kept: Kept, row: Row, work: Callable[[Row], RunResult]) -> Outcome:
     known = kept.found.get(_key(row))
     if known is not None:
-        return known, None
-    if row.problem is not None:
-        return records.failure_data(row.problem, row.problem.status, "error"), row.problem
+        return Outcome(known)
     try:
-        result = _result(command, settings, row)
+        if row.problem is not None:
+            raise row.problem
+        result = work(row)
     except AgentError as error:
-        return records.failure_data(error, error.status, "error"), error
+        return Outcome(records.failure_data(error, error.status, "error"), error)
     if isinstance(result.error, Cancelled):
         raise Interrupt(result.status)
     data = records.result_data(result)
     if result.error is None:
         kept.put(_key(row), data)
-    return data, result.error
+    return Outcome(data, result.error)
 
 
-def _result(command: Command, settings: Any, row: Row) -> RunResult:
+def _worker(command: Command, settings: Settings) -> Callable[[Row], RunResult]:
+    """Return what makes a row into a result; tool, providers and keys are looked up once for all rows."""
     from agent_core.agent import Job, execute, execute_tool
 
-    name = command.flag("tool")
-    if name is not None:
-        return execute_tool(command.agent, name, asking.tool_of(command).from_text(row.text), settings)
-    words = " ".join(command.words)
-    asked = asking.Asked(words, (("row", row.text),)) if words else asking.Asked(row.text)
-    return execute(command.agent, Job(asked.message, traceparent=command.out.source().traceparent, subject=row.subject), settings)
+    agent = command.agent
+    if command.flag("tool") is not None:
+        tool = asking.tool_of(command)
+        return lambda row: execute_tool(agent, tool.name, tool.from_text(row.text), settings)
+    providers = asking.providers(command, settings)
+    words, trace = " ".join(command.words), command.out.source().traceparent
+
+    def ask(row: Row) -> RunResult:
+        asked = asking.Asked(words, (("row", row.text),)) if words else asking.Asked(row.text)
+        job = Job(asked.message, provenance=asked.provenance, traceparent=trace, subject=row.subject)
+        return execute(agent, job, settings, providers=providers)
+
+    return ask
 
 
 class _Totals:
@@ -206,14 +218,20 @@ def _some_failed(failed: int, count: int) -> AgentError | None:
 
 
 def rows(command: Command) -> Iterator[Row]:
-    """Yield the rows of stdin as they arrive."""
+    """Yield the rows of stdin as they arrive. UpstreamError if they are records of a stage that was cut off."""
     needed = replace(asking.rules(command, instruction=False), stdin="required")
     if not stdin.wanted(needed):
         raise MissingInput("row mode reads stdin", hint="pipe rows in")
-    as_records = bool(command.flag("records"))
+    reader = _Records() if command.flag("records") else None
     for number, line in enumerate(_lines(stdin.chunks(needed)), 1):
         if line.strip():
-            yield _record(number, line) if as_records else Row(number, f"row-{number}", stdin.text_of(line))
+            row = reader.row(number, line) if reader else Row(number, f"row-{number}", stdin.text_of(line))
+            if row is not None:
+                yield row
+    if reader is not None and reader.open and command.settings.on_upstream_error == "fail":
+        error = UpstreamError("the stage before was cut off: no terminal record", hint="see its stderr, or --on-upstream-error")
+        error.code = "upstream_truncated"
+        raise error
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -226,19 +244,28 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield rest.removesuffix(b"\r")
 
 
-def _record(number: int, line: bytes) -> Row:
-    made = records.loads(line)
-    if not isinstance(made, dict):
-        return Row(number, f"row-{number}", "", InputError("not a JSON object", hint="--lines takes text"))
-    subject = str(made.get("subject") or made.get("id") or f"row-{number}")[:120] if made.get("agentpipe") != "1" else ""
-    if subject:
-        return Row(number, subject, stdin.text_of(line))
-    return _upstream(number, made)
+class _Records:
+    """Makes rows of JSON objects; of the records of a stage before, items and single results are rows."""
 
+    def __init__(self) -> None:
+        self.open = False
 
-def _upstream(number: int, made: Mapping[str, Any]) -> Row:
-    subject = str(made.get("subject") or f"row-{number}")[:120]
-    data = made.get("data")
-    if not isinstance(data, dict) or data.get("isError"):
-        return Row(number, subject, "", Failed("the stage before failed on this row"))
-    return Row(number, subject, str(data.get("output", "")))
+    def row(self, number: int, line: bytes) -> Row | None:
+        """Return the row of a line, or None if it is none."""
+        made = records.loads(line)
+        if not isinstance(made, dict):
+            return Row(number, f"row-{number}", "", InputError("not a JSON object", hint="--lines takes text"))
+        if made.get("agentpipe") != "1":
+            return Row(number, str(made.get("subject") or made.get("id") or f"row-{number}")[:120], stdin.text_of(line))
+        return self._record(number, made)
+
+    def _record(self, number: int, made: Mapping[str, Any]) -> Row | None:
+        kind, data = made.get("type"), made.get("data")
+        ends = kind == "agentpipe.result"
+        self.open = not ends
+        if not isinstance(data, dict) or kind not in {"agentpipe.item", "agentpipe.result"} or (ends and "rows" in data):
+            return None
+        subject = str(made.get("subject") or f"row-{number}")[:120]
+        if data.get("isError"):
+            return Row(number, subject, "", UpstreamError("the stage before failed on this row"))
+        return Row(number, subject, str(data.get("output", "")))

@@ -428,7 +428,9 @@ def make_policy(settings: Any) -> Any:
 def _decider(policy: Any, settings: Any) -> Callable[[Any, Mapping[str, Any]], Any]:
     from agent_core import policy as deciding
 
-    return lambda tool, arguments: deciding.decide(policy, tool, arguments, settings.workspace) if tool.needs else None
+    return lambda tool, arguments: (
+        deciding.decide(policy, tool, arguments, settings.workspace) if tool.needs or tool.destructive else None
+    )
 
 
 def _contexts(policy: Any, settings: Any) -> Callable[[float | None], Any]:

@@ -410,7 +410,7 @@ def _complaint(error: Mapping[str, Any]) -> str:
     where = ".".join(str(step) for step in error["loc"]) or "arguments"
     if error["type"] == "missing":
         return f"{where}: missing"
-    message = str(error["msg"]).removeprefix("Input should be ").removeprefix("Value error, ")
+    message = str(error["msg"]).removeprefix("Input should be ").removeprefix("a valid ").removeprefix("Value error, ")
     return (
         f"{where}: expected {message}, got {shown(error['input'])}" if error["msg"].startswith("Input") else f"{where}: {message}"
     )

@@ -89,7 +89,7 @@ class Codec:
         if "output" not in data:
             raise BadReply("the reply has no output", hint=f"is {provider.base_url or 'this'} the right address?")
         blocks = wire.objects(data, "output.message.content")
-        parts = [part for block in blocks for part in _part(block)]
+        parts = _distinct([part for block in blocks for part in _part(block)])
         return _reply(parts, wire.get(data, "stopReason", str), wire.get(data, "usage", dict, {}), provider)
 
     def decoder(self, provider: Provider) -> Decoder:
@@ -292,13 +292,19 @@ def _output(schema: Any) -> bytes:
 # --- reply -------------------------------------------------------------------------------------------------------------------
 
 
+def _distinct(parts: Sequence[Part]) -> list[Part]:
+    """Return the parts with an id of its own for each call."""
+    calls = iter(wire.distinct([part for part in parts if isinstance(part, ToolCall)]))
+    return [next(calls) if isinstance(part, ToolCall) else part for part in parts]
+
+
 def _part(block: dict[str, Any]) -> list[Part]:
     if block.get("text") is not None:
         text = wire.get(block, "text", str)
         return [Text(text)] if text else []
     if block.get("toolUse") is not None:
         use = wire.get(block, "toolUse", dict)
-        return [_call(wire.get(use, "toolUseId", str), wire.get(use, "name", str), use.get("input"))]
+        return [_call(wire.get(use, "toolUseId", str, ""), wire.get(use, "name", str), use.get("input"))]
     return [Opaque(WIRE, block)] if block else []
 
 
@@ -445,7 +451,7 @@ class _Block:
     def parts(self) -> list[Part]:
         """Return the finished block's part."""
         if self.use:
-            return [_call(wire.get(self.use, "toolUseId", str), wire.get(self.use, "name", str), self.pieces["input"].text)]
+            return [_call(wire.get(self.use, "toolUseId", str, ""), wire.get(self.use, "name", str), self.pieces["input"].text)]
         thought, signature = self.pieces["thought"].text, self.pieces["signature"].text
         parts: list[Part] = [Opaque(WIRE, {"reasoningContent": {"redactedContent": self.redacted}})] if self.redacted else []
         if thought or signature:
@@ -474,7 +480,7 @@ class _Stream:
         self._frames.finish()
         if self._reason is None:
             raise BadReply("the stream ended before the reply was complete")
-        parts = [part for _, block in sorted(self._blocks.items()) for part in block.parts()]
+        parts = _distinct([part for _, block in sorted(self._blocks.items()) for part in block.parts()])
         return _reply(parts, self._reason, self._usage, self._provider)
 
     def _take(self, headers: dict[str, str], payload: bytes) -> Delta | None:

@@ -792,7 +792,8 @@ def _relevant(instruction: str, sentences: Sequence[str]) -> str:
 def provider(settings: Any, env: Mapping[str, str]) -> Provider:  # noqa: ARG001 - every provider module has this signature
     """Return the offline provider. It costs nothing and needs neither settings nor the environment."""
     free = Price("0", "0", "0", "0", basis="offline")
-    return Provider("offline", "offline", answer=answer, capabilities=Capabilities(streaming=False), price=free)
+    quirks = frozenset({"native_only"})  # it writes no text protocol
+    return Provider("offline", "offline", answer=answer, quirks=quirks, capabilities=Capabilities(streaming=False), price=free)
 
 
 def answer(ask: Ask) -> Reply:

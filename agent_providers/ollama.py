@@ -142,7 +142,7 @@ class _Stream:
         """Take one line's object. Any line may be an error."""
         if data.get("error") is not None:
             wire.fail(Response(200, {}, wire.dumps(data)), self._provider)
-        message = wire.get(data, "message", dict, {})
+        message = wire.get(data, "message", dict)
         text = self._text.add(wire.get(message, "content", str, ""))
         thought = self._thought.add(wire.get(message, "thinking", str, ""))
         made = wire.get(data, "created_at", str, "")

@@ -2,6 +2,8 @@
 
     $ small --tool uppercase hello
     HELLO
+
+Text goes in, text comes out.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ def figures() -> dict[str, float]:
 KIND = next((word.partition("=")[2] for word in sys.argv if word.startswith("stdin=")), "optional")
 sys.argv[:] = [word for word in sys.argv if not word.startswith("stdin=")]
 TOOLS = [uppercase, swap, slow, boom, figures]
-agent = Agent(__doc__, "Be short.", tools=TOOLS, stdin=KIND, options=[Option("tone", "how it sounds", "text", group="Small", setting=True)])
+agent = Agent(
+    __doc__, "Be short.", tools=TOOLS, stdin=KIND, options=[Option("tone", "how it sounds", "text", group="Small", setting=True)]
+)
 main = agent.main
 
 if __name__ == "__main__":

@@ -24,9 +24,20 @@ def environment(**more: str) -> dict[str, str]:
 @pytest.fixture
 def chat(tmp_path):
     def run(*args: str, stdin: bytes = b"", env=None) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run([*PROGRAM, *args], input=stdin, capture_output=True, cwd=tmp_path, env=environment(**(env or {})), timeout=60, check=False)
+        return subprocess.run(
+            [*PROGRAM, *args],
+            input=stdin,
+            capture_output=True,
+            cwd=tmp_path,
+            env=environment(**(env or {})),
+            timeout=60,
+            check=False,
+        )
 
     return run
+
+
+OWN_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 def openai(*more: str) -> list[str]:
@@ -56,13 +67,20 @@ def test_a_session_is_kept_between_processes_and_continue_finds_it(chat, fake_ap
     assert [text for _, text in said(fake_api.requests()[2])] == ["one", "first", "two", "second", "three"]
 
 
-def test_an_error_costs_one_line_and_not_the_conversation(chat, fake_api):
-    fake_api.script({"error": "auth"}, "well")
-    done = chat(*openai(), stdin=b"one\ntwo\n", env=fake_api.env())
+def test_an_error_costs_one_line_and_not_the_conversation(chat, tmp_path):
+    script = tmp_path / "script.jsonl"
+    script.write_text('{"error": "auth"}\n"well"\n')
+    done = chat("--provider", "scripted", "--script", str(script), stdin=b"one\ntwo\n")
 
     assert (done.returncode, done.stdout) == (0, b"well\n")
     assert len(done.stderr.splitlines()) == 1
-    assert said(fake_api.requests()[-1]) == [("user", "two")]
+
+
+def test_the_choice_of_a_provider_is_said_once_and_a_wrong_one_ends_it(chat):
+    done = chat(stdin=b"one\ntwo\n", env={"OLLAMA_HOST": "127.0.0.1:9"})
+
+    assert done.stderr.count(b"no provider set") == 1
+    assert chat("--provider", "opnai", stdin=b"one\n").returncode == 2
 
 
 def test_words_are_the_first_turn_and_the_end_of_input_ends_it(chat, fake_api):
@@ -83,10 +101,16 @@ def test_records_of_a_conversation_are_an_item_a_turn_and_one_result(chat, fake_
 
 def test_on_a_terminal_there_is_a_prompt_and_ctrl_c_cancels_only_the_turn(tmp_path, fake_api):
     fake_api.script("after all")
-    fake_api.fault("hang*1")
+    fake_api.fault("hang")
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [*PROGRAM, *openai("--retry", "0")], stdin=theirs, stdout=theirs, stderr=theirs, env=environment(TERM="xterm", NO_COLOR="1", **fake_api.env()), cwd=tmp_path, start_new_session=True, preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
+        ["/usr/bin/env", sys.executable, "-c", OWN_TERMINAL, *PROGRAM, *openai("--retry", "0")],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment(TERM="xterm", NO_COLOR="1", **fake_api.env()),
+        cwd=tmp_path,
+        start_new_session=True,
     )
     os.close(theirs)
     shown = wait_for(ours, b"small> ")
@@ -97,6 +121,7 @@ def test_on_a_terminal_there_is_a_prompt_and_ctrl_c_cancels_only_the_turn(tmp_pa
     time.sleep(0.2)
     os.write(ours, b"\x03")
     shown += wait_for(ours, b"small> ")
+    fake_api.fault("")
     os.write(ours, b"two\n")
     shown += wait_for(ours, b"small> ")
     os.write(ours, b"\x04")

@@ -29,7 +29,16 @@ def small(tmp_path):
 
     def run(*args: str, stdin: bytes | None = None, env=None, **rest) -> subprocess.CompletedProcess[bytes]:
         feed = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
-        return subprocess.run([*PROGRAM, *args], capture_output=True, cwd=tmp_path, env=environment(**(env or {})), timeout=60, check=False, **feed, **rest)
+        return subprocess.run(
+            [*PROGRAM, *args],
+            capture_output=True,
+            cwd=tmp_path,
+            env=environment(**(env or {})),
+            timeout=60,
+            check=False,
+            **feed,
+            **rest,
+        )
 
     return run
 
@@ -57,11 +66,30 @@ def one_record(done: subprocess.CompletedProcess[bytes]) -> dict:
 
 def test_version_schema_and_plain_help_answer_without_heavy_imports(tmp_path):
     code = "import sys, small_agent\nfrom contextlib import suppress\nwith suppress(SystemExit): small_agent.agent.main(sys.argv[1:])\nsys.stderr.write(' '.join(sys.modules))"
-    heavy = {"typer", "rich", "click", "httpx", "asyncio", "platformdirs", "pluggy", "argparse", "sqlite3", "tomllib", "urllib.request"}
+    heavy = {
+        "typer",
+        "rich",
+        "click",
+        "httpx",
+        "asyncio",
+        "platformdirs",
+        "pluggy",
+        "argparse",
+        "sqlite3",
+        "tomllib",
+        "urllib.request",
+    }
     for args, allowed in (
         (["--version"], set()), (["--agent-schema=wire"], set()), (["--help"], set()), (["--show-config"], set()), (["--bogus"], set()),
     ):  # fmt: skip
-        done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, cwd=Path(__file__).parent, env=environment(), check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code, *args],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parent,
+            env=environment(),
+            check=True,
+        )
         assert not (set(done.stderr.split()) & (heavy | {"pydantic"})) - allowed, args
 
 
@@ -177,7 +205,17 @@ def test_without_words_stdin_is_the_instruction(small):
 
 
 def test_a_dry_run_shows_the_request_without_its_key_and_sends_nothing(small, fake_api):
-    done = small("--dry-run", "--provider", "openai", "--model", "m1", "--temperature", "0.5", "hello", env=fake_api.env("sk-very-secret-key-123"))
+    done = small(
+        "--dry-run",
+        "--provider",
+        "openai",
+        "--model",
+        "m1",
+        "--temperature",
+        "0.5",
+        "hello",
+        env=fake_api.env("sk-very-secret-key-123"),
+    )
     made = json.loads(done.stdout)
 
     assert (made["method"], made["body"]["model"], made["body"]["temperature"]) == ("POST", "m1", 0.5)
@@ -195,7 +233,9 @@ def test_a_real_request_over_http_comes_back_as_the_answer(small, fake_api):
 
 def test_stream_prints_the_same_bytes_as_no_stream(small, fake_api):
     fake_api.script("a longer answer\nof two lines", "a longer answer\nof two lines")
-    plain, streamed = (small("--provider", "openai", "--model", "m1", *extra, "hello", env=fake_api.env()) for extra in ([], ["--stream"]))
+    plain, streamed = (
+        small("--provider", "openai", "--model", "m1", *extra, "hello", env=fake_api.env()) for extra in ([], ["--stream"])
+    )
 
     assert streamed.stdout == plain.stdout == b"a longer answer\nof two lines\n"
 
@@ -213,7 +253,10 @@ def test_settings_show_their_origin(small, tmp_path):
 
 def test_tools_and_models_are_listed_as_text_and_as_data(small):
     assert b"swap(text, old, new=)  Replace `old` by `new`." in small("--list-tools").stdout
-    assert [row["name"] for row in one_record(small("--list-tools", "-j"))["data"]["structuredContent"]][:2] == ["uppercase", "swap"]
+    assert [row["name"] for row in one_record(small("--list-tools", "-j"))["data"]["structuredContent"]][:2] == [
+        "uppercase",
+        "swap",
+    ]
     assert b"openai:" in small("--list-models").stdout
     assert one_record(small("--list-models", "--json"))["data"]["structuredContent"]
 
@@ -262,7 +305,7 @@ def test_a_stage_reads_the_records_of_the_stage_before_and_adds_up_the_bill(smal
 
     assert one_record(second)["data"]["output"] == "ONE"
     records = [json.loads(line) for line in third.stdout.splitlines()]
-    assert [made["type"] for made in records][0] == "agentpipe.upstream"
+    assert next(made["type"] for made in records) == "agentpipe.upstream"
     assert records[-1]["data"]["total"]["stages"] == 2
     assert records[-1]["traceparent"][:35] == one_record(first)["traceparent"][:35]
 
@@ -292,7 +335,12 @@ def test_required_input_that_is_empty_is_66_before_anything_is_spent(small, fake
 
 
 def test_a_closed_stdout_is_status_1_with_a_line(small):
-    done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *PROGRAM, "--tool", "uppercase", "x"], capture_output=True, env=environment(), check=False)
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *PROGRAM, "--tool", "uppercase", "x"],
+        capture_output=True,
+        env=environment(),
+        check=False,
+    )
 
     assert done.returncode == 1
     assert b"cannot write to stdout" in done.stderr
@@ -302,7 +350,15 @@ def test_a_closed_stdout_is_status_1_with_a_line(small):
 @pytest.mark.parametrize("mode", [[], ["--json"], ["--jsonl"]])
 def test_a_full_disk_is_status_1_with_a_line_not_silence(tmp_path, mode):
     with open("/dev/full", "wb") as full:
-        done = subprocess.run([*PROGRAM, "--tool", "swap", '{"text": "a", "old": "b"}', *mode], stdout=full, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=environment(), cwd=tmp_path, check=False)
+        done = subprocess.run(
+            [*PROGRAM, "--tool", "swap", '{"text": "a", "old": "b"}', *mode],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            env=environment(),
+            cwd=tmp_path,
+            check=False,
+        )
 
     assert done.returncode == 1
     assert b"small: cannot write to stdout: No space left" in done.stderr
@@ -312,14 +368,27 @@ def test_a_full_disk_is_status_1_with_a_line_not_silence(tmp_path, mode):
 def test_a_broken_pipe_kills_silently_as_sigpipe_does(tmp_path):
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run([*PROGRAM, "--tool", "swap", '{"text": "a", "old": "b"}'], stdout=write, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=environment(), cwd=tmp_path, check=False)
+    done = subprocess.run(
+        [*PROGRAM, "--tool", "swap", '{"text": "a", "old": "b"}'],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        env=environment(),
+        cwd=tmp_path,
+        check=False,
+    )
     os.close(write)
 
     assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
 
 
 def test_a_closed_stderr_costs_nothing(small):
-    done = subprocess.run(["sh", "-c", 'exec "$@" 2>&-', "sh", *PROGRAM, "--tool", "uppercase", "x"], capture_output=True, env=environment(), check=False)
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", *PROGRAM, "--tool", "uppercase", "x"],
+        capture_output=True,
+        env=environment(),
+        check=False,
+    )
 
     assert (done.returncode, done.stdout) == (0, b"X\n")
 
@@ -334,7 +403,9 @@ def test_output_is_utf8_whatever_the_locale(small):
 
 
 def started(tmp_path, *args: str) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen([*PROGRAM, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=environment(), cwd=tmp_path)
+    process = subprocess.Popen(
+        [*PROGRAM, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=environment(), cwd=tmp_path
+    )
     assert process.stdout is not None
     if "--jsonl" in args:
         assert select.select([process.stdout], [], [], 20)[0]
@@ -367,7 +438,9 @@ def test_an_interrupt_in_text_mode_prints_nothing_on_stdout(tmp_path):
 
 
 def test_an_interrupt_while_waiting_for_input_is_the_same(tmp_path):
-    process = subprocess.Popen([*PROGRAM, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.PIPE, env=environment(), cwd=tmp_path)
+    process = subprocess.Popen(
+        [*PROGRAM, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.PIPE, env=environment(), cwd=tmp_path
+    )
     time.sleep(1.0)
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=10)
@@ -385,7 +458,14 @@ def test_the_timeout_is_total_and_124(small):
 
 
 def test_the_timeout_covers_the_waiting_for_input(tmp_path):
-    process = subprocess.Popen([*PROGRAM, "--timeout", "0.5"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.PIPE, env=environment(), cwd=tmp_path)
+    process = subprocess.Popen(
+        [*PROGRAM, "--timeout", "0.5"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.PIPE,
+        env=environment(),
+        cwd=tmp_path,
+    )
 
     assert process.wait(10) == 124
     for stream in (process.stdin, process.stdout, process.stderr):
@@ -399,7 +479,9 @@ def on_terminal(*args: str, env=None, cwd=None, keys: bytes = b"", stdin_too: bo
     """Run with stdout and stderr on a terminal; return status and everything shown."""
     ours, theirs = pty.openpty()
     source = theirs if stdin_too else subprocess.DEVNULL
-    process = subprocess.Popen([*PROGRAM, *args], stdin=source, stdout=theirs, stderr=theirs, env=environment(TERM="xterm", **(env or {})), cwd=cwd)
+    process = subprocess.Popen(
+        [*PROGRAM, *args], stdin=source, stdout=theirs, stderr=theirs, env=environment(TERM="xterm", **(env or {})), cwd=cwd
+    )
     os.close(theirs)
     if keys:
         os.write(ours, keys)
@@ -476,8 +558,13 @@ def test_bash_completes_flags_and_their_choices(small, tmp_path):
     program.write_text(f'#!/bin/sh\nexec {" ".join(PROGRAM)} "$@"\n')
     program.chmod(0o755)
     completion = small("--completion", "bash").stdout.decode()
-    test = completion + '\nCOMP_WORDS=(small --col); COMP_CWORD=1; _small_completion small; echo "${COMPREPLY[@]}"\nCOMP_WORDS=(small --color a); COMP_CWORD=2; _small_completion small; echo "${COMPREPLY[@]}"'
-    done = subprocess.run(["bash", "-c", test], capture_output=True, text=True, env=environment(PATH=f"{tmp_path}:/usr/bin:/bin"), check=False)
+    test = (
+        completion
+        + '\nCOMP_WORDS=(small --col); COMP_CWORD=1; _small_completion small; echo "${COMPREPLY[@]}"\nCOMP_WORDS=(small --color a); COMP_CWORD=2; _small_completion small; echo "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(
+        ["/bin/bash", "-c", test], capture_output=True, text=True, env=environment(PATH=f"{tmp_path}:/usr/bin:/bin"), check=False
+    )
 
     assert done.stdout.split() == ["--color", "auto", "always"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from decimal import Decimal
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +13,9 @@ from agent_core import config, redact
 from agent_core.config import Settings, load, vendor_environment
 from agent_core.errors import ConfigError, UsageError
 from agent_core.options import OPTIONS, Option, table
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -23,7 +26,11 @@ def place(tmp_path: Path):
 
     def make(flags=None, env=None, user="", project="", system="", **rest) -> Settings:
         homes = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "user"), "XDG_CONFIG_DIRS": str(tmp_path / "system")}
-        for path, text in (("user/agents/config.toml", user), ("system/agents/config.toml", system), ("project/agents.toml", project)):
+        for path, text in (
+            ("user/agents/config.toml", user),
+            ("system/agents/config.toml", system),
+            ("project/agents.toml", project),
+        ):
             if text:
                 (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
                 (tmp_path / path).write_text(text)
@@ -62,7 +69,11 @@ def test_general_model_variables_are_honoured_below_our_own(place):
 
 
 def test_values_have_their_kinds_wherever_they_come_from(place):
-    made = place({"budget": 0.1}, {"AGENT_MAX_STEPS": "3", "AGENT_ALLOW": "a, b"}, user="temperature = 1\ntimeout = '2m'\nrate = '5/s'\nyes = true")
+    made = place(
+        {"budget": 0.1},
+        {"AGENT_MAX_STEPS": "3", "AGENT_ALLOW": "a, b"},
+        user="temperature = 1\ntimeout = '2m'\nrate = '5/s'\nyes = true",
+    )
 
     assert (made.max_steps, made.allow, made.temperature, made.timeout, made.rate) == (3, ("a", "b"), 1.0, 120.0, (5.0, 1.0))
     assert (made.budget, made.yes) == (Decimal("0.1"), True)
@@ -126,7 +137,15 @@ def test_a_project_file_may_point_to_this_machine(place, url):
     assert place(project=f"base_url = '{url}'").base_url == url
 
 
-@pytest.mark.parametrize("url", ["http://localhost.evil.example", "http://127.0.0.1@evil.example", "http://127.0.0.1:x@evil.example", "http://localhost\\\\.evil"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost.evil.example",
+        "http://127.0.0.1@evil.example",
+        "http://127.0.0.1:x@evil.example",
+        "http://localhost\\\\.evil",
+    ],
+)
 def test_an_address_that_only_looks_like_this_machine_is_left_out(place, url):
     assert place(project=f'base_url = "{url}"').base_url == ""
 

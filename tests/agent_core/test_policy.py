@@ -7,6 +7,7 @@ import shlex
 import socket
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -296,7 +297,7 @@ def test_hosts_are_granted_by_name(work, grant, url, granted):
 @pytest.mark.parametrize(
     "address",
     [
-        "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "224.0.0.1", "255.255.255.255", "240.0.0.1",
+        "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "224.0.0.1", "255.255.255.255", "240.0.0.1",  # noqa: S104
         "::1", "::", "fe80::1%eth0", "fc00::1", "ff02::1", "::ffff:127.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "2001:0:7f00:1::",
         "192.0.2.1", "198.18.0.1", "fec0::1", "64:ff9b:1::1",
     ],
@@ -383,46 +384,12 @@ def test_kept_outputs_can_be_read_back_without_a_grant(work):
     assert refused(work, context.policy, f"{path}/../../secret")
 
 
-@pytest.mark.parametrize("kernel", [True, False], ids=["openat2", "walk"])
-def test_a_swapper_cannot_make_an_opening_lead_outside(work, kernel):
-    """One folder is swapped for a link to the outside, again and again, while it is opened."""
+@contextmanager
+def swapper(work):
+    """Swap the folder docs for a link to the outside and back, again and again; yield the outside."""
     inside, outside = work / "docs", work.parent / "outside"
     outside.mkdir()
     (outside / "a.txt").write_text("secret")
-    (work / "link").symlink_to(outside)
-    (work / "parked").mkdir()
-    stop = threading.Event()
-
-    def swap():
-        while not stop.is_set():
-            os.rename(inside, work / "parked" / "docs")
-            os.rename(work / "link", inside)
-            os.rename(inside, work / "link")
-            os.rename(work / "parked" / "docs", inside)
-
-    swapper = threading.Thread(target=swap)
-    swapper.start()
-    opened = escaped = tries = 0
-    until = time.monotonic() + 1.5
-    try:
-        while time.monotonic() < until:
-            tries += 1
-            try:
-                handle = beneath.open_at(str(work), "docs/a.txt", os.O_RDONLY, kernel=kernel)
-            except OSError:
-                continue
-            opened += 1
-            escaped += os.read(handle, 10) != b"a"
-            os.close(handle)
-    finally:
-        stop.set()
-        swapper.join()
-    assert (escaped, opened > 0, opened < tries) == (0, True, True)
-
-
-def test_a_swapper_cannot_make_a_write_lead_outside(work):
-    inside, outside = work / "docs", work.parent / "outside"
-    outside.mkdir()
     (work / "link").symlink_to(outside)
     (work / "parked").mkdir()
     stop = threading.Event()
@@ -434,21 +401,43 @@ def test_a_swapper_cannot_make_a_write_lead_outside(work):
                 os.rename(work / "link", inside)
                 os.rename(inside, work / "link")
                 os.rename(work / "parked" / "docs", inside)
-            except OSError:  # the writer made the folder anew meanwhile
+            except OSError:  # a writer made the folder anew meanwhile
                 return
 
-    swapper = threading.Thread(target=swap)
-    swapper.start()
-    context = Context(policy(work, "file-write:."), str(work))
-    until = time.monotonic() + 1.0
-    while time.monotonic() < until:
-        try:
-            context.open_write("docs/new.txt", b"x")
-        except ToolError:
-            continue
+    thread = threading.Thread(target=swap)
+    thread.start()
+    yield outside
     stop.set()
-    swapper.join()
-    assert os.listdir(outside) == []
+    thread.join()
+
+
+@pytest.mark.parametrize("kernel", [True, False], ids=["openat2", "walk"])
+def test_a_swapper_cannot_make_an_opening_lead_outside(work, kernel):
+    opened = escaped = tries = 0
+    with swapper(work):
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until:
+            tries += 1
+            try:
+                handle = beneath.open_at(str(work), "docs/a.txt", os.O_RDONLY, kernel=kernel)
+            except OSError:
+                continue
+            opened += 1
+            escaped += os.read(handle, 10) != b"a"
+            os.close(handle)
+    assert (escaped, opened > 0, opened < tries) == (0, True, True)
+
+
+def test_a_swapper_cannot_make_a_write_lead_outside(work):
+    context = Context(policy(work, "file-write:."), str(work))
+    with swapper(work) as outside:
+        until = time.monotonic() + 1.0
+        while time.monotonic() < until:
+            try:
+                context.open_write("docs/new.txt", b"x")
+            except ToolError:
+                continue
+        assert os.listdir(outside) == ["a.txt"]
 
 
 def test_the_walk_without_openat2_refuses_links_and_opens_the_rest(work):

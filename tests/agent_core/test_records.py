@@ -33,7 +33,9 @@ def test_a_result_record_is_valid_by_the_shipped_schema_and_has_the_documented_f
     assert made["source"] == "agent:demo@1.0"
 
 
-@pytest.mark.parametrize("error", [AgentError("x"), RateLimited("slow down", retry_after=3.0, http_status=429), BadReply("?", cause="c")])
+@pytest.mark.parametrize(
+    "error", [AgentError("x"), RateLimited("slow down", retry_after=3.0, http_status=429), BadReply("?", cause="c")]
+)
 def test_a_failure_record_is_valid_by_the_schema_and_carries_the_error(error):
     made = json.loads(records.line(records.record("result", SOURCE, records.failure_data(error, error.status, "error"))))
 
@@ -106,7 +108,9 @@ def test_a_verdict_of_no_is_not_a_failure_of_the_stage():
 
 
 def test_items_of_row_mode_are_the_content():
-    items = b"".join(records.line(records.record("item", SOURCE, records.result_data(RunResult(0, "final", text)))) for text in "ab")
+    items = b"".join(
+        records.line(records.record("item", SOURCE, records.result_data(RunResult(0, "final", text)))) for text in "ab"
+    )
 
     assert records.read(items + records.line(records.record("result", SOURCE, records.plain_data("")))).texts == ("a", "b")
 

@@ -23,7 +23,15 @@ def environment(**more: str) -> dict[str, str]:
 @pytest.fixture
 def small(tmp_path):
     def run(*args: str, stdin: bytes = b"", env=None) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run([*PROGRAM, *args], input=stdin, capture_output=True, cwd=tmp_path, env=environment(**(env or {})), timeout=60, check=False)
+        return subprocess.run(
+            [*PROGRAM, *args],
+            input=stdin,
+            capture_output=True,
+            cwd=tmp_path,
+            env=environment(**(env or {})),
+            timeout=60,
+            check=False,
+        )
 
     return run
 
@@ -84,7 +92,9 @@ def test_records_of_the_stage_before_are_rows(small):
     first = small("--lines", "--jsonl", "--tool", "uppercase", stdin=b"a\nb\n")
     items = b"".join(line + b"\n" for line in first.stdout.splitlines() if b"agentpipe.item" in line)
 
-    assert small("--records", "--tool", "uppercase", stdin=items).stdout == b"A\nB\n"
+    cut = small("--records", "--tool", "uppercase", stdin=items)
+    assert (cut.returncode, cut.stdout) == (6, b"A\nB\n")
+    assert small("--records", "--tool", "uppercase", "--on-upstream-error", "use-partial", stdin=items).stdout == b"A\nB\n"
 
 
 def test_the_whole_output_of_row_mode_can_be_piped_into_row_mode(small):
@@ -99,21 +109,30 @@ def test_no_rows_are_66_and_an_unknown_tool_is_2_before_any_row(small):
     assert small("--lines", "--tool", "nope", stdin=b"a\n").returncode == 2
 
 
-def test_resuming_runs_only_what_is_missing(small, fake_api):
-    flags = ("--lines", "--provider", "openai", "--model", "m", "--retry", "0", "judge")
-    fake_api.script("one", {"error": "server"}, "three")
-    first = small(*flags, stdin=b"a\nb\nc\n", env=fake_api.env())
+def test_resuming_runs_only_what_is_missing(small, tmp_path):
+    script = tmp_path / "script.jsonl"
+    script.write_text('"one"\n{"error": "server"}\n"three"\n')
+    flags = ("--lines", "--provider", "scripted", "--script", str(script), "--retry", "0", "judge")
+    first = small(*flags, stdin=b"a\nb\nc\n")
     assert (first.returncode, first.stdout) == (4, b"one\nthree\n")
 
-    fake_api.reset()
-    fake_api.script("two")
-    second = small(*flags, "--resume", "last", stdin=b"a\nb\nc\n", env=fake_api.env())
-    assert (second.returncode, second.stdout, len(fake_api.requests())) == (0, b"one\ntwo\nthree\n", 1)
+    script.write_text('"two"\n')
+    second = small(*flags, "--resume", "last", stdin=b"a\nb\nc\n")
+    assert (second.returncode, second.stdout) == (0, b"one\ntwo\nthree\n")
+    assert small(*flags, stdin=b"a\n").stdout == b"two\n"
 
 
 def test_rows_come_out_while_the_input_is_still_open_and_an_interrupt_ends_the_stream(tmp_path):
-    process = subprocess.Popen([*PROGRAM, "--lines", "--jsonl", "--tool", "uppercase"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), cwd=tmp_path)
-    assert process.stdin and process.stdout
+    process = subprocess.Popen(
+        [*PROGRAM, "--lines", "--jsonl", "--tool", "uppercase"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        cwd=tmp_path,
+    )
+    assert process.stdin
+    assert process.stdout
     process.stdin.write(b"a\n")
     process.stdin.flush()
     assert json.loads(process.stdout.readline())["data"]["output"] == "A"
@@ -126,7 +145,14 @@ def test_rows_come_out_while_the_input_is_still_open_and_an_interrupt_ends_the_s
 
 def test_an_interrupt_stops_all_rows(tmp_path):
     rows = b'{"seconds": 20}\n' * 6
-    process = subprocess.Popen([*PROGRAM, "--lines", "--jobs", "2", "--json", "--tool", "slow"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), cwd=tmp_path)
+    process = subprocess.Popen(
+        [*PROGRAM, "--lines", "--jobs", "2", "--json", "--tool", "slow"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        cwd=tmp_path,
+    )
     assert process.stdin
     process.stdin.write(rows)
     process.stdin.close()

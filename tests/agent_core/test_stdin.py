@@ -47,7 +47,9 @@ def test_a_pipe_with_bytes_is_read_and_one_at_its_end_is_no_material(pipe):
     assert stdin.read(WITH_WORDS, pipe[0]) is None
 
 
-@pytest.mark.parametrize("rules", [Rules("required"), Rules("required", True), Rules(instruction=False), Rules(instruction=True, dash=True)])
+@pytest.mark.parametrize(
+    "rules", [Rules("required"), Rules("required", True), Rules(instruction=False), Rules(instruction=True, dash=True)]
+)
 def test_nothing_where_input_is_needed_is_66(pipe, rules):
     os.close(pipe[1])
 

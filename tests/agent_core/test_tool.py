@@ -73,7 +73,7 @@ def test_name_description_and_schema_come_from_the_function():
 
 PLAIN = [
     str, int, float, bool, None, Any, list, dict, list[str], list[int], list[float], list[list[bool]], dict[str, int], dict[str, Any],
-    dict[str, list[float]], str | None, Optional[int], Union[int, str], int | float, float | None, bool | str | None, list[str] | None,
+    dict[str, list[float]], str | None, Optional[int], Union[int, str], int | float, float | None, bool | str | None, list[str] | None,  # noqa: UP007, UP045
     Literal["a"], Literal["a", "b"], Literal[1, 2], Literal[1, "a"], Literal[True], Literal["a", None], Literal["x"] | int,  # noqa: PYI061
     list[Literal["a", "b"]], dict[str, str | None], Annotated[str, "a note"], list[Any], dict[str, str] | list[int],
 ]  # fmt: skip

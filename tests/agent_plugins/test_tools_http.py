@@ -22,34 +22,29 @@ from agent_plugins.tools.search import web_search
 PAGE = "<html><head><title>A &amp; B</title><style>x{}</style></head><body><h1>Hi</h1><p>one <b>two</b><script>evil()</script></p></body></html>"
 
 
+BRAVE = {"web": {"results": [{"title": "T", "url": "u", "description": "a <strong>b</strong>"}, 3]}}
+SEARXNG = {"results": [{"title": "S", "url": "u", "content": None}] * 30}
+PAGES = {
+    "/loop": (302, "text/plain", b"", {"Location": "/loop"}),
+    **{f"/{status}": (status, "text/plain", b"", {}) for status in (404, 500, 401)},
+    "/big": (200, "text/plain", b"x" * (MAX_BODY + 100_000), {}),
+    "/image": (200, "image/png", b"\x89PNG\0", {}),
+    "/latin": (200, "text/plain; charset=latin-1", b"caf\xe9", {}),
+    "/gzip": (200, "text/plain", b"", {"Content-Encoding": "gzip"}),
+    "/res/v1/web/search": (200, "application/json", json.dumps(BRAVE).encode(), {}),
+    "/search": (200, "application/json", json.dumps(SEARXNG).encode(), {}),
+}
+
+
 class Site(BaseHTTPRequestHandler):
     """A few pages with a life of their own."""
 
     def do_GET(self):
         self.server.seen.append((self.command, self.path, dict(self.headers.items()), b""))
-        status, kind, body = 200, "text/html; charset=utf-8", PAGE.encode()
-        more = {}
-        if self.path.startswith("/to/"):
-            status, body, more = 302, b"", {"Location": self.path.removeprefix("/to/")}
-        elif self.path == "/loop":
-            status, body, more = 302, b"", {"Location": "/loop"}
-        elif self.path[:4] in {"/404", "/500", "/401"}:
-            status = int(self.path[1:4])
-        elif self.path == "/big":
-            kind, body = "text/plain", b"x" * (MAX_BODY + 100_000)
-        elif self.path == "/image":
-            kind, body = "image/png", b"\x89PNG\0"
-        elif self.path == "/latin":
-            kind, body = "text/plain; charset=latin-1", b"caf\xe9"
-        elif self.path == "/gzip":
-            kind, more = "text/plain", {"Content-Encoding": "gzip"}
-        elif self.path.startswith("/res/"):
-            kind, body = (
-                "application/json",
-                json.dumps({"web": {"results": [{"title": "T", "url": "u", "description": "a <strong>b</strong>"}, 3]}}).encode(),
-            )
-        elif self.path.startswith("/search?"):
-            kind, body = "application/json", json.dumps({"results": [{"title": "S", "url": "u", "content": None}] * 30}).encode()
+        path = self.path.partition("?")[0]
+        status, kind, body, more = PAGES.get(path, (200, "text/html; charset=utf-8", PAGE.encode(), {}))
+        if path.startswith("/to/"):
+            status, more = 302, {"Location": self.path.removeprefix("/to/")}
         self.reply(status, kind, body, more)
 
     def do_POST(self):
@@ -144,7 +139,7 @@ def test_this_machine_is_refused_unless_a_grant_names_it(url, site, grants):
 
 @pytest.mark.parametrize(
     "host",
-    ["localhost", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "[::ffff:127.0.0.1]", "[::1]", "0.0.0.0", "0", "127.0.0.1."],
+    ["localhost", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "[::ffff:127.0.0.1]", "[::1]", "0.0.0.0", "0", "127.0.0.1."],  # noqa: S104 - addresses to refuse
 )
 def test_other_spellings_of_this_machine_are_refused_too(url, site, host):
     port = url.rpartition(":")[2]
