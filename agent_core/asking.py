@@ -13,7 +13,7 @@ from agent_core.options import unknown
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from agent_core.agent import Job
+    from agent_core.agent import Job, RunResult
     from agent_core.cli import Command
     from agent_core.config import Settings
     from agent_core.events import Event
@@ -284,7 +284,17 @@ def one_tool(command: Command) -> int:
         result = execute_tool(command.agent, name, arguments, command.remaining(), listeners)
     finally:
         close()
-    return settle(command, result)
+    return settle(command, whole(result))
+
+
+def whole(result: RunResult) -> RunResult:
+    """Return a tool's result with all of its text: what a model sees is capped, what a person or a pipe gets is not."""
+    if result.error is not None or result.structured is None:
+        return result
+    from agent_core import redact
+    from agent_core.tool import render
+
+    return replace(result, output=redact.redact(render(result.structured)[0]))
 
 
 def tool_of(command: Command) -> Tool:

@@ -67,12 +67,13 @@ class Redactor:
 class Stream:
     """Cleans a text that arrives in pieces: what may be the beginning of a secret is held back until it is known."""
 
-    __slots__ = ("_forms", "_held", "_hidden", "_shapes")
+    __slots__ = ("_before", "_forms", "_held", "_hidden", "_shapes")
 
     def __init__(self, known: Callable[[], tuple[str, ...]], *, shapes: bool = True) -> None:
         self._forms = known
         self._shapes = shapes
         self._held = ""
+        self._before = ""  # the last character given out: a shape begins only where a word begins
         self._hidden = 0  # so many of the held characters belong to a secret whose mark was already given out
 
     def feed(self, piece: str) -> str:
@@ -85,9 +86,13 @@ class Stream:
         """Return the rest at the end of the text."""
         return self._release(self._held, self._forms(), len(self._held))
 
+    def _shaped(self, text: str) -> Iterator[tuple[int, int]]:
+        shift = len(self._before)
+        yield from ((start - shift, end - shift) for start, end in _shaped(self._before + text) if start >= shift)
+
     def _release(self, text: str, known: tuple[str, ...], hold: int) -> str:
         """Give out `text[:hold]` cleaned. A secret that reaches into the held part is marked now and stays hidden later."""
-        spans = _merged([(0, self._hidden), *_found(text, known), *(_shaped(text) if self._shapes else ())])
+        spans = _merged([(0, self._hidden), *_found(text, known), *(self._shaped(text) if self._shapes else ())])
         out: list[str] = []
         at = hidden = 0
         for start, end in spans:
@@ -98,6 +103,7 @@ class Stream:
         if self._hidden and hold == 0:
             hidden = self._hidden
         out.append(text[at:hold])
+        self._before = text[hold - 1] if hold else self._before
         self._held, self._hidden = text[hold:], hidden
         return "".join(out)
 

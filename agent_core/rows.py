@@ -155,7 +155,7 @@ def _worker(command: Command, settings: Settings) -> Callable[[Row], RunResult]:
     agent = command.agent
     if command.flag("tool") is not None:
         tool = asking.tool_of(command)
-        return lambda row: execute_tool(agent, tool.name, tool.from_text(row.text), settings)
+        return lambda row: asking.whole(execute_tool(agent, tool.name, tool.from_text(row.text), settings))
     providers = asking.providers(command, settings)
     words, trace = " ".join(command.words), command.out.source().traceparent
 

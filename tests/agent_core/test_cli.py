@@ -171,6 +171,15 @@ def test_bytes_that_are_not_utf8_are_65_for_a_tool_and_no_trouble_for_an_answer(
     assert small(*script("fine"), "sum up", stdin=b"\xff\xfea\x00").stdout == b"fine\n"
 
 
+def test_a_tools_result_is_printed_whole_whatever_its_size(small):
+    text = b"a" * 3_000_000
+
+    assert small("--tool", "uppercase", stdin=text).stdout == text.upper() + b"\n"
+    made = one_record(small("--tool", "uppercase", "--json", stdin=text))
+    assert made["data"]["blob"]["bytes"] == len(text)
+    assert small("--tool", "uppercase", stdin=json.dumps(made).encode()).stdout == text.upper() + b"\n"
+
+
 def test_quiet_silences_stderr_and_never_the_result_or_the_status(small, script):
     assert small("-q", "--bogus").stderr == b""
     assert small("-q", "--bogus").returncode == 2

@@ -4,7 +4,6 @@ import asyncio
 import time
 
 import pytest
-from agent_core.tool import ToolError, Toolset, tool
 
 from agent_core import drive, guards
 from agent_core.effects import Act, All, Ask, Note
@@ -23,6 +22,7 @@ from agent_core.interpreter import Run, interpret
 from agent_core.messages import ToolCall, ToolResult, assistant, user
 from agent_core.provider import Capabilities, Provider, Reply, Usage
 from agent_core.task import Task
+from agent_core.tool import ToolError, Toolset, tool
 from agent_patterns.react import react
 
 
