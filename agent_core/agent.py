@@ -126,15 +126,17 @@ class Agent:
 
     def run(self, text: str, **settings: Any) -> RunResult:
         """Run on a text from a program; `settings` are those of the command line. Raises nothing: see `RunResult.error`."""
-        from agent_core import config
-
-        return execute(self, Job(user(text)), config.load(settings))
+        return execute(self, Job(user(text)), self._settings(settings))
 
     async def arun(self, text: str, **settings: Any) -> RunResult:
         """Do what `run` does, on the running event loop."""
-        from agent_core import config
+        return await aexecute(self, Job(user(text)), self._settings(settings))
 
-        return await aexecute(self, Job(user(text)), config.load(settings))
+    def _settings(self, given: Mapping[str, Any]) -> Any:
+        from agent_core import config
+        from agent_core.options import table
+
+        return config.load(given, options=table(self.options), agent=self.name)
 
     def task(self, job: Job, settings: Any, tools: Toolset) -> Task:
         """Return what the pattern works on."""

@@ -441,7 +441,9 @@ def _contexts(policy: Any, settings: Any) -> Callable[[float | None], Any]:
 
 def make_guards(settings: Any, deadline: float | None, store: Store | None) -> tuple[guards.Guard, ...]:
     """Return the guards that the settings ask for, in their one order."""
-    chosen: list[guards.Guard] = [guards.Retries(settings.retry, deadline)]
+    from agent_core import plugins
+
+    chosen: list[guards.Guard] = [guards.Retries(settings.retry, deadline), *plugins.load(settings.plugins).guards()]
     if deadline is not None:
         chosen.append(guards.Deadline(deadline))
     if settings.budget is not None:

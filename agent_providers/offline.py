@@ -796,6 +796,11 @@ def provider(settings: Any, env: Mapping[str, str]) -> Provider:  # noqa: ARG001
     return Provider("offline", "offline", answer=answer, quirks=quirks, capabilities=Capabilities(streaming=False), price=free)
 
 
+def _whole(result: ToolResult) -> str:
+    """Return all of a result: its text for a model is capped, its value is not."""
+    return result.value if isinstance(result.value, str) else result.text
+
+
 def answer(ask: Ask) -> Reply:
     """Return the next call, or the answer, for a conversation.
 
@@ -822,7 +827,7 @@ def answer(ask: Ask) -> Reply:
         return _call(todo.steps[len(results)], results, material, instruction)
     if todo.steps and not todo.extracts:
         return _final(_results(todo, results, ask), ask, results[len(todo.steps) - 1].value)
-    read = results[0].text if todo.steps else material or ""
+    read = _whole(results[0]) if todo.steps else material or ""
     return _final(extract(instruction, read) or NOTICE, ask, None)
 
 
@@ -856,7 +861,7 @@ def _check(results: Sequence[ToolResult]) -> None:
 
 
 def _call(step: Step, results: Sequence[ToolResult], material: str | None, instruction: str) -> Reply:
-    previous = results[step.uses].text if step.uses is not None and step.uses < len(results) else material
+    previous = _whole(results[step.uses]) if step.uses is not None and step.uses < len(results) else material
     if step.uses is not None and material is not None and _NUMERAL.fullmatch(previous or ""):
         previous = material  # "count the words, then reverse it": the text is meant, not its count
     arguments = {name: previous if value is PREVIOUS else value for name, value in step.arguments.items()}
@@ -870,7 +875,7 @@ def _call(step: Step, results: Sequence[ToolResult], material: str | None, instr
 def _results(todo: Plan, results: Sequence[ToolResult], ask: Ask) -> str:
     """Return the results that no later step took in, one a line, and what could not be done."""
     consumed = {step.uses for step in todo.steps if step.uses is not None and not _NUMERAL.fullmatch(results[step.uses].text)}
-    shown = [result.text for index, result in enumerate(results[: len(todo.steps)]) if index not in consumed]
+    shown = [_whole(result) for index, result in enumerate(results[: len(todo.steps)]) if index not in consumed]
     if ask.schema is None:
         shown += [f"(not done, this needs a model: {clause})" for clause in todo.undone]
     return "\n".join(shown)
