@@ -69,7 +69,7 @@ def steps(text: str) -> Iterator[Step]:
 def _step(number: int, lines: list[str]) -> Step:
     command = [lines[0][2:]]
     rest = lines[1:]
-    while rest and rest[0].startswith("> "):
+    while rest and (rest[0] == ">" or rest[0].startswith("> ")):
         command.append(rest.pop(0)[2:])
     status = int(rest.pop(0)[2:]) if rest and re.fullmatch(r"\? \d+", rest[0]) else 0
     return Step(number, "\n".join(command), status, "\n".join(rest).strip("\n"))
