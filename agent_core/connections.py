@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from agent_core.http import USER_AGENT, feed, tls
 from agent_core.ops import Http, Response
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from urllib.parse import SplitResult
 
     from agent_core.provider import Request
@@ -30,33 +32,31 @@ _MOST_HEADER_BYTES = 256 * 1024
 _UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-async def send(op: Http) -> Any:  # noqa: PLR0915 - one exchange from connection to connection
-    """Send the request; return a Response, or the decoder's Reply for a 2xx answer when the op has a decoder."""
+async def send(op: Http, late: Callable[[], Exception]) -> Any:
+    """Send the request; return a Response, or the decoder's Reply for a 2xx answer when the op has a decoder.
+
+    Raises:
+        Exception: `late()` once the op's deadline is past.
+    """
     from urllib.parse import urlsplit
 
     url = urlsplit(op.request.url)
-    if url.scheme not in ("http", "https") or not url.hostname:
+    if url.scheme not in {"http", "https"} or not url.hostname:
         raise ConfigError("the provider's address is not usable", hint="check the base URL")
     origin = (url.scheme, url.hostname, url.port or (443 if url.scheme == "https" else 80))
     while True:
         connection = _take(origin)
         reused = connection is not None
         if connection is None:
-            connection = await _connect(origin)
+            connection = await _connect(origin, op.deadline, late)
         try:
-            answer = await connection.exchange(op, url)
+            answer = await connection.exchange(op, url, late)
         except _ClosedEarly:
-            connection.close()
             if reused:
                 continue
             raise TransportError("the server closed the connection without an answer") from None
-        except BaseException:
-            connection.close()
-            raise
-        if connection.reusable and len(_idle[origin]) < _MOST_IDLE:
-            _idle[origin].append(connection)
-        else:
-            connection.close()
+        finally:
+            connection.release(_idle[origin])
         return answer
 
 
@@ -79,17 +79,20 @@ def _take(origin: tuple[str, str, int]) -> _Connection | None:
     return None
 
 
-async def _connect(origin: tuple[str, str, int]) -> _Connection:
+async def _connect(origin: tuple[str, str, int], deadline: float | None, late: Callable[[], Exception]) -> _Connection:
     loop = asyncio.get_running_loop()
+    left = _CONNECT_SECONDS if deadline is None else min(_CONNECT_SECONDS, deadline - time.monotonic())
     context = None
     if origin[0] == "https":
         if not _contexts:
             _contexts.append(tls())
         context = _contexts[0]
     try:
-        async with asyncio.timeout(_CONNECT_SECONDS):
+        async with asyncio.timeout(left):
             _, connection = await loop.create_connection(lambda: _Connection(loop), origin[1], origin[2], ssl=context)
     except TimeoutError:
+        if left < _CONNECT_SECONDS:
+            raise late() from None
         raise TransportError(f"cannot reach {origin[1]}: no connection in {_CONNECT_SECONDS:.0f} s") from None
     except OSError as error:
         raise TransportError(f"cannot reach {origin[1]}: {error.strerror or error}", cause=type(error).__name__) from None
@@ -115,6 +118,7 @@ class _Connection(asyncio.Protocol):
         self._size = 0
         self._begun = False
         self._stream = False
+        self._settled = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -125,16 +129,32 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None and not self.loop.is_closed():
             self._transport.abort()
 
-    async def exchange(self, op: Http, url: SplitResult) -> Any:
-        """Send one request and return what came of it."""
+    def release(self, idle: list[_Connection]) -> None:
+        """Go back to the idle ones, or close if the exchange did not end as it should."""
+        if self.reusable and self._settled and len(idle) < _MOST_IDLE:
+            idle.append(self)
+        else:
+            self.close()
+
+    async def exchange(self, op: Http, url: SplitResult, late: Callable[[], Exception]) -> Any:
+        """Send one request and return what came of it, or raise `late()` at the op's deadline."""
+        self._settled = False
         self._op, self._size, self._begun, self._stream = op, 0, False, False
         self._headers, self._body = {}, bytearray()
         self._parser = httptools.HttpResponseParser(self)
         done = self._done = self.loop.create_future()
-        self._transport.write(_head(op.request, url) + op.request.body)
+        head = _head(op.request, url)
+        timer = None
+        if op.deadline is not None:
+            timer = self.loop.call_at(op.deadline - time.monotonic() + self.loop.time(), lambda: self._fail(late()))
+        self._transport.write(head + op.request.body)
         try:
-            return await done
+            answer = await done
+            self._settled = True
+            return answer
         finally:
+            if timer is not None:
+                timer.cancel()
             self._done = self._op = self._parser = None
 
     # -- what the loop says

@@ -20,7 +20,7 @@ from agent_core.ops import Gather, Http, Invoke, Outcome, Sleep, Spawn, Tell
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Coroutine
     from concurrent.futures import ThreadPoolExecutor
     from types import FrameType
 
@@ -216,10 +216,11 @@ async def _aperform(op: Any, tell: Teller) -> Any:
         case Http():
             from agent_core import connections
 
-            return await _within(connections.send(op), op.deadline, _late_call)
+            return await connections.send(op, _late_call)
         case Invoke():
-            work = op.function(**op.arguments) if is_async(op.function) else _threaded(op)
-            return await _within(work, op.deadline, TimeoutError)
+            if is_async(op.function):
+                return await _within(op.function(**op.arguments), op.deadline, TimeoutError)
+            return await _threaded(op)
         case Sleep():
             return await asyncio.sleep(op.seconds)
         case Gather():
@@ -231,18 +232,8 @@ async def _aperform(op: Any, tell: Teller) -> Any:
     raise TypeError(f"{type(op).__name__} is no op")
 
 
-def _threaded(op: Invoke) -> asyncio.Future[Any]:
-    """Call a sync function on a thread of the pool that all runs share."""
-    import asyncio
-    from concurrent.futures import ThreadPoolExecutor
-    from functools import partial
-
-    if not _pool:
-        _pool.append(ThreadPoolExecutor(_POOL_THREADS, "tool"))
-    return asyncio.get_running_loop().run_in_executor(_pool[0], partial(op.function, **op.arguments))
-
-
-async def _within(work: Any, deadline: float | None, late: Callable[[], Exception]) -> Any:
+async def _within(work: Awaitable[Any], deadline: float | None, late: Callable[[], Exception]) -> Any:
+    """Await the work, or cancel it and raise `late()` once the deadline is past."""
     if deadline is None:
         return await work
     import asyncio
@@ -255,6 +246,45 @@ async def _within(work: Any, deadline: float | None, late: Callable[[], Exceptio
         if scope.expired():
             raise late() from None
         raise
+
+
+def _threaded(op: Invoke) -> asyncio.Future[Any]:
+    """Call a sync function on a thread of the pool that all runs share; left behind at the deadline (a thread cannot be stopped).
+
+    The pool hands results to the loop itself: run_in_executor's chained futures cost as much as the rest of a step.
+    """
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+    if op.deadline is not None:
+        timer = loop.call_at(op.deadline - time.monotonic() + loop.time(), _resolve, future, Outcome(error=TimeoutError()))
+        future.add_done_callback(lambda _: timer.cancel())
+
+    def work() -> None:
+        outcome = _outcome(lambda: op.function(**op.arguments))
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_resolve, future, outcome)
+
+    _executor().submit(work)
+    return future
+
+
+def _resolve(future: asyncio.Future[Any], outcome: Outcome) -> None:
+    if future.done():
+        return
+    if outcome.error is not None:
+        future.set_exception(outcome.error)
+    else:
+        future.set_result(outcome.value)
+
+
+def _executor() -> ThreadPoolExecutor:
+    if not _pool:
+        from concurrent.futures import ThreadPoolExecutor
+
+        _pool.append(ThreadPoolExecutor(_POOL_THREADS, "tool"))
+    return _pool[0]
 
 
 async def _gather(op: Gather, tell: Teller) -> list[Outcome]:  # noqa: PLR0915 - one scope owns tasks and their end

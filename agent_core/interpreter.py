@@ -10,7 +10,6 @@ is fed recorded outcomes until they end; a replayed run (`live=False`) never goe
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -561,7 +560,7 @@ def fingerprint(ask: Ask) -> str:
     digest.update(_tools_digest(ask.tools))
     rest = (ask.schema, ask.stop, ask.tool_choice, ask.temperature, ask.max_tokens)
     if rest != (None, (), "auto", None, None):
-        digest.update(json.dumps(rest, sort_keys=True, default=str).encode())
+        digest.update(messages.canonical(rest).encode())
     return digest.hexdigest()
 
 
@@ -570,14 +569,14 @@ def _tools_digest(tools: Toolset | None) -> bytes:
         return b""
     found: bytes | None = tools.cache.get("digest")
     if found is None:
-        lines = [json.dumps([tool.name, tool.description, tool.parameters], sort_keys=True) for tool in tools.tools]
+        lines = [messages.canonical([tool.name, tool.description, dict(tool.parameters)]) for tool in tools.tools]
         found = hashlib.blake2b("\n".join(lines).encode("utf-8", "surrogatepass"), digest_size=16).digest()
         tools.cache["digest"] = found
     return found
 
 
 def _call_key(call: ToolCall) -> str:
-    return _hash(call.name, call.raw or json.dumps(call.arguments, sort_keys=True, default=str))
+    return _hash(call.name, call.raw or messages.canonical(call.arguments))
 
 
 def _hash(*words: str) -> str:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str).encode
+
 Role = Literal["system", "user", "assistant", "tool"]
 ToolErrorKind = Literal["not_found", "transient", "permanent", "denied", "invalid"]
 
@@ -93,7 +95,7 @@ class Message:
         """16 bytes that stand for the content; made once."""
         found: bytes | None = self.cache.get("digest")
         if found is None:
-            line = json.dumps(to_json(self), sort_keys=True, separators=(",", ":"), default=str)
+            line = canonical(to_json(self))
             found = hashlib.blake2b(line.encode("utf-8", "surrogatepass"), digest_size=16).digest()
             self.cache["digest"] = found
         return found
@@ -139,8 +141,11 @@ def _cleaned_value(value: Any, clean: Callable[[str], str]) -> Any:
 
 
 def to_json(message: Message) -> dict[str, Any]:
-    """Return the message as plain JSON data (the journal's form)."""
-    return {"role": message.role, "parts": [_part_to_json(part) for part in message.parts]}
+    """Return the message as plain JSON data (the journal's form); made once and not to be changed."""
+    found: dict[str, Any] | None = message.cache.get("json")
+    if found is None:
+        found = message.cache["json"] = {"role": message.role, "parts": [_part_to_json(part) for part in message.parts]}
+    return found
 
 
 def from_json(data: dict[str, Any]) -> Message:
