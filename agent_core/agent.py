@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from agent_core.errors import AgentError, UsageError
@@ -28,12 +29,13 @@ if TYPE_CHECKING:
     from agent_core.tool import Tool
 
 VERSION = "0.1.0"
+EMPTY: Mapping[str, Any] = MappingProxyType({})
 Sink = Callable[[Event], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One thing to do: the user's message, what was said before, and where it came from."""
+    """One thing to do: the user's message, what was said before, where it came from, and by which command (name, arguments)."""
 
     message: Message
     history: Sequence[Message] = ()
@@ -43,6 +45,7 @@ class Job:
     provenance: Sequence[Mapping[str, Any]] = ()
     traceparent: str = ""
     subject: str = ""
+    command: tuple[str, Mapping[str, Any]] = ("", EMPTY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,8 @@ class Agent:
         offline: Callable[[str, Sequence[tuple[str, str]]], Any] | None = None,
         verdict: Callable[[RunResult, Any], bool] | None = None,
         render: Callable[[Any], str] | None = None,
+        commands: Sequence[Callable[..., Any]] = (),
+        default: str = "",
     ) -> None:
         """Keep the definition.
 
@@ -104,6 +109,8 @@ class Agent:
             offline: makes a structured answer without a model: (instruction, [(origin, text)]) -> value or None.
             verdict: says whether the answer is a yes; a no ends with status 3.
             render: the text form of a structured answer.
+            commands: typed functions as subcommands (`agent_core.commands`).
+            default: the command that words belong to which name none.
         """
         self.doc = (doc or "").strip()
         first = self.doc.split("\n", 1)[0]
@@ -116,6 +123,7 @@ class Agent:
         self.pattern, self.reply, self.options = pattern, reply, tuple(options)
         self.examples, self.tags, self.when_to_use = tuple(examples), tuple(tags), when_to_use
         self.offline, self.verdict, self.render = offline, verdict, render
+        self.commands, self.default = tuple(commands), default
         self.source: str = str(sys._getframe(1).f_globals.get("__file__", ""))  # noqa: SLF001 - where the definition stands, for agent-log
 
     def main(self, argv: Sequence[str] | None = None) -> None:
@@ -134,16 +142,25 @@ class Agent:
 
     def _settings(self, given: Mapping[str, Any]) -> Any:
         from agent_core import config
+
+        return config.load(given, options=self.table(), agent=self.name)
+
+    def table(self, *more: Any) -> tuple[Any, ...]:
+        """Return all flags: general ones, the agent's own, those of its commands, and `more` (tuples of Option)."""
         from agent_core.options import table
 
-        return config.load(given, options=table(self.options), agent=self.name)
+        if not self.commands:
+            return table(self.options, *more)
+        from agent_core import commands
+
+        return table(self.options, commands.options(self), *more)
 
     def task(self, job: Job, settings: Any, tools: Toolset) -> Task:
         """Return what the pattern works on."""
         schema = None if self.reply is None else _schema(self.reply)
         if settings.output_schema:
             schema = _schema_file(settings.output_schema)
-        return Task(job.message, tools, self.prompt(settings, job), job.history, settings.max_steps, schema)
+        return Task(job.message, tools, self.prompt(settings, job), job.history, settings.max_steps, schema, settings.extra)
 
     def prompt(self, settings: Any, job: Job | None = None) -> str:
         """Return the system prompt: the agent's own or --system, under a persona if one was chosen, with the rule about data."""
@@ -155,9 +172,15 @@ class Agent:
         marked = job is not None and "<material origin=" in job.message.text
         return f"{text}\n\n{DATA_RULE}".strip() if marked else text
 
-    def steps(self, task: Task, settings: Any) -> Pattern:
-        """Return the pattern's generator for a task."""
-        pattern = find_pattern(settings.pattern or self.pattern)(task)
+    def steps(self, task: Task, settings: Any, job: Job | None = None) -> Pattern:
+        """Return the pattern's generator for a task: a command's, or the chosen one."""
+        if job is not None and job.command[0]:
+            from agent_core import commands
+
+            one, _ = commands.find(self, [job.command[0]])
+            made: Pattern = one.function(**commands.supply(one, dict(job.command[1]), Task=task, Settings=settings))
+            return made
+        pattern = find_pattern(settings.pattern or self.pattern, settings)(task)
         declared = task.schema if settings.output_schema else self.reply
         if declared is None:
             return pattern
@@ -167,19 +190,23 @@ class Agent:
 
     def program(self, message: str, run: Run, prefix: str) -> Steps:
         """Return the program of this agent as a child of a run (the effect `Call`)."""
-        from agent_core.interpreter import interpret
+        from agent_core.members import Member
 
-        child = replace(run, tools=self.tools, seen={}, malformed=0)
-        task = Task(user(message), self.tools, self.system)
-        return (yield from interpret(find_pattern(self.pattern)(task), child, prefix))
+        return (yield from Member.of(self).program(message, run, prefix))
 
 
-def find_pattern(pattern: str | Callable[[Task], Pattern]) -> Callable[[Task], Pattern]:
-    """Return a pattern by name: the function of that name in the module of that name in agent_patterns."""
+def find_pattern(pattern: str | Callable[[Task], Pattern], settings: Any = None) -> Callable[[Task], Pattern]:
+    """Return a pattern by name: a plugin's, or the function of that name in the module of that name in agent_patterns."""
     if callable(pattern):
         return pattern
     from importlib import import_module
 
+    if settings is not None:
+        from agent_core import plugins
+
+        added: Callable[[Task], Pattern] | None = plugins.of(settings).pattern(pattern)
+        if added is not None:
+            return added
     if not pattern.isidentifier():
         raise UsageError(f'no pattern "{pattern}"', hint=f"there are: {', '.join(pattern_names())}")
     try:
@@ -189,6 +216,16 @@ def find_pattern(pattern: str | Callable[[Task], Pattern]) -> Callable[[Task], P
             raise
         raise UsageError(f'no pattern "{pattern}"', hint=f"there are: {', '.join(pattern_names())}") from None
     return found
+
+
+def pattern_options(name: str) -> tuple[Any, ...]:
+    """Return the flags of a pattern: `OPTIONS` of its module. None for a pattern that does not exist (that is said later)."""
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    if not name.isidentifier() or find_spec(f"agent_patterns.{name}") is None:
+        return ()
+    return tuple(getattr(import_module(f"agent_patterns.{name}"), "OPTIONS", ()))
 
 
 def pattern_names() -> list[str]:

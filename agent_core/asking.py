@@ -54,7 +54,7 @@ def one_run(command: Command) -> int:
     """Ask the agent once, print the answer, return the status."""
     from agent_core.agent import execute
 
-    job = job_of(command, Asked("") if _recorded(command) else asked(command))
+    job = replace(job_of(command, Asked("") if _recorded(command) else asked(command)), command=command.chosen)
     settings = settings_of(command)
     if command.flag("dry_run") or command.flag("show_prompt"):
         return _preview(command, job, settings)
@@ -93,7 +93,7 @@ def settings_of(command: Command) -> Settings:
     if settings.pattern:
         from agent_core.agent import find_pattern
 
-        find_pattern(settings.pattern)
+        find_pattern(settings.pattern, settings)
     watched = command.out.mode == "jsonl" or (command.out.mode == "text" and (terminal.is_terminal(1) or _live(command)))
     return replace(settings, stream=True) if watched else settings
 

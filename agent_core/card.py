@@ -47,7 +47,7 @@ def card(agent: Agent, options: Sequence[Option] = OPTIONS) -> dict[str, Any]:
         "output_schema": output_schema(agent),
         "input_media_types": ["text/plain", "application/x-ndjson"],
         "output_media_types": ["text/plain", "application/json", "application/x-ndjson"],
-        "capabilities": [_capability(agent, tool) for tool in tools],
+        "capabilities": [*(_capability(agent, tool) for tool in tools), *_commands(agent)],
         "tools": [_tool(tool) for tool in tools],
         "permissions": sorted({need.capability for tool in tools for need in tool.needs}),
         "config": [option.field for option in options if option.setting],
@@ -117,6 +117,16 @@ def _capability(agent: Agent, tool: Tool) -> dict[str, Any]:
         "name": tool.name, "description": _first(tool.description), "tags": list(agent.tags), "input_schema": dict(tool.parameters),
         "output_schema": _output_of(tool), "avg_latency_ms": None, "cost_per_call_usd": None,
     }  # fmt: skip
+
+
+def _commands(agent: Agent) -> list[dict[str, Any]]:
+    """Return the commands as capabilities."""
+    if not agent.commands:
+        return []
+    from agent_core import commands
+
+    unknown = {"output_schema": None, "avg_latency_ms": None, "cost_per_call_usd": None}
+    return [{**row, "description": _first(row["description"]), "tags": list(agent.tags), **unknown} for row in commands.rows(agent)]
 
 
 def _tool(tool: Tool) -> dict[str, Any]:

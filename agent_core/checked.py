@@ -32,7 +32,8 @@ class Checked:
 
 def checked(pattern: Pattern, task: Task, reply: Any) -> Pattern:
     """Return `Checked` for the pattern's answer; ContractError when the model cannot produce one after REPAIRS corrections."""
-    text = yield from pattern
+    answered = yield from pattern
+    text = str(getattr(answered, "text", answered))
     conversation = task.messages()
     for attempt in range(REPAIRS + 1):
         value, problem = read(text, reply)

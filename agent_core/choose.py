@@ -42,7 +42,7 @@ def route(settings: Settings) -> tuple[list[str], str]:
 def resolve(name: str, settings: Settings) -> Provider:
     """Return the provider of a name: a plugin's, or one of agent_providers. UsageError, ConfigError."""
     env = config.vendor_environment(settings)
-    added = plugins.load(settings.plugins).provider(name, settings, env)
+    added = plugins.of(settings).provider(name, settings, env)
     found: Provider = added if added is not None else import_module("agent_providers").resolve(name, settings, env)
     if found.key:
         redact.register(found.key)

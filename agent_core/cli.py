@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from agent_core import terminal
 from agent_core.errors import AgentError, Cancelled, Failed, Interrupt, UsageError
-from agent_core.options import SCHEMA_VIEWS, Option, Parsed, help_text, parse, table
+from agent_core.options import SCHEMA_VIEWS, Option, Parsed, help_text, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from agent_core.agent import Agent, RunResult
     from agent_core.config import Settings
     from agent_core.records import Source, Upstream
+    from agent_core.store import Store
 
 _FIRST = ("--version", "__schema", *(f"--agent-schema={view}" for view in SCHEMA_VIEWS), "--agent-schema")
 _AGAIN = 0.5
@@ -112,13 +113,20 @@ class Out:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One call of an agent: what was asked, with which settings, and where the answer goes."""
+    """One call of an agent: what was asked, with which settings, where the answer goes; `chosen`: command and arguments."""
 
     agent: Agent
     parsed: Parsed
     settings: Settings
     out: Out
     began: float
+    chosen: tuple[str, Mapping[str, Any]] = ("", {})
+
+    def store(self) -> Store:
+        """Return the opened store of the runs; it stays open."""
+        from agent_core import running
+
+        return running.opened(running.store_path(self.settings))
 
     def flag(self, name: str) -> Any:
         """Return a flag's value, or None."""
@@ -209,7 +217,7 @@ def _first(agent: Agent, words: Sequence[str]) -> int:
     from agent_core import card
 
     name = words[0].partition("=")[2] or "card"
-    terminal.write(1, terminal.encode(card.view(agent, name, table(agent.options))))
+    terminal.write(1, terminal.encode(card.view(agent, name, agent.table())))
     return 0
 
 
@@ -235,7 +243,7 @@ def _signals() -> None:
 def _run(agent: Agent, words: list[str], out: Out, began: float) -> int:
     from agent_core import config, plugins
 
-    options = table(agent.options)
+    options = agent.table(_pattern_options(words, out.env))
     asked = out.env.get(f"_{agent.name.upper().replace('-', '_')}_COMPLETE", "")
     if asked:
         from agent_core import typer_app
@@ -248,13 +256,29 @@ def _run(agent: Agent, words: list[str], out: Out, began: float) -> int:
     files = config.config_files(out.env, cwd)
     added = plugins.load(config.plugins_named(files, out.env))
     if added.manager is not None:
-        options = table(agent.options, added.options())
+        options = agent.table(_pattern_options(words, out.env), added.options())
         parsed, problem = _parsed(words, options)
-        agent = _with_tools(agent, added.tools())
     if parsed is None:
         raise problem or UsageError("the command line cannot be read", hint="see --help")
     settings = config.load(parsed.values, out.env, cwd, options=options, agent=agent.name, files=files)
-    return _command(Command(agent, parsed, settings, _ready(out, parsed, settings), began))
+    return _command(Command(plugins.equip(agent, settings), parsed, settings, _ready(out, parsed, settings), began))
+
+
+def _pattern_options(words: Sequence[str], env: Mapping[str, str]) -> tuple[Option, ...]:
+    """Return the flags of the pattern that the command line or the environment chooses."""
+    name = env.get("AGENT_PATTERN", "")
+    for place, word in enumerate(words):
+        if word == "--":
+            break
+        if word == "--pattern":
+            name = words[place + 1] if place + 1 < len(words) else ""
+        elif word.startswith("--pattern="):
+            name = word.partition("=")[2]
+    if not name:
+        return ()
+    from agent_core.agent import pattern_options
+
+    return pattern_options(name)
 
 
 def _parsed(words: Sequence[str], options: Sequence[Option]) -> tuple[Parsed | None, UsageError | None]:
@@ -262,18 +286,6 @@ def _parsed(words: Sequence[str], options: Sequence[Option]) -> tuple[Parsed | N
         return parse(words, options), None
     except UsageError as error:
         return None, error
-
-
-def _with_tools(agent: Agent, tools: Sequence[Any]) -> Agent:
-    if not tools:
-        return agent
-    import copy
-
-    from agent_core.tool import Toolset
-
-    more = copy.copy(agent)
-    more.tools = Toolset((*agent.tools.tools, *tools))
-    return more
 
 
 def _printing(work: Callable[[], Any]) -> int:
@@ -293,7 +305,7 @@ def _about(agent: Agent, parsed: Parsed, options: Sequence[Option], out: Out) ->
     """Answer help, version, card and completion; None for anything else."""
     values = parsed.values
     if values.get("help"):
-        return _help(agent, options, out, str(values.get("color", "auto")))
+        return _help(agent, parsed, options, out)
     if values.get("version"):
         return out.answer(f"{agent.name} {agent.version}", {"name": agent.name, "version": agent.version})
     if values.get("agent_schema") or parsed.words == ("__schema",):
@@ -308,12 +320,20 @@ def _about(agent: Agent, parsed: Parsed, options: Sequence[Option], out: Out) ->
     return None
 
 
-def _help(agent: Agent, options: Sequence[Option], out: Out, color: str) -> int:
+def _help(agent: Agent, parsed: Parsed, options: Sequence[Option], out: Out) -> int:
+    doc = agent.doc
+    if agent.commands:
+        from agent_core import commands
+
+        if parsed.words:
+            return out.answer(commands.manual(commands.find(agent, parsed.words)[0], agent.name))
+        doc = f"{doc}\n\n{commands.help_section(agent)}"
+    color = str(parsed.values.get("color", "auto"))
     if out.mode == "text" and terminal.is_terminal(1) and terminal.decorated(1, color, out.env):
         from agent_core import typer_app
 
-        return _printing(lambda: typer_app.show_help(agent.name, agent.doc, options))
-    return out.answer(help_text(agent.name, agent.doc, options))
+        return _printing(lambda: typer_app.show_help(agent.name, doc, options))
+    return out.answer(help_text(agent.name, doc, options))
 
 
 def _ready(out: Out, parsed: Parsed, settings: Settings) -> Out:
@@ -343,7 +363,13 @@ def _command(command: Command) -> int:
         from agent_core import rows
 
         return rows.run(command)
-    return asking.one_tool(command) if command.flag("tool") is not None else asking.one_run(command)
+    if command.flag("tool") is not None:
+        return asking.one_tool(command)
+    if command.agent.commands:
+        from agent_core import commands
+
+        return commands.call(command)
+    return asking.one_run(command)
 
 
 # -- endings ---------------------------------------------------------------------------------------------------------------------

@@ -477,7 +477,7 @@ class Keys(Mapping[str, str]):
         return len(self._env)
 
     def _elsewhere(self, name: str) -> str:
-        slow = () if self._quick else (self._command, _keyring)
+        slow = () if self._quick else (self._command, _keyring, self._plugin)
         for place in (*slow, self._credential, self._file):
             value: str = place(name)
             if value:
@@ -486,6 +486,11 @@ class Keys(Mapping[str, str]):
 
     def _command(self, name: str) -> str:
         return _key_command(self._settings.key_command, name, self._env) if self._settings.key_command else ""
+
+    def _plugin(self, name: str) -> str:
+        from agent_core import plugins
+
+        return str(plugins.of(self._settings).key(name, self._settings))
 
     def _credential(self, name: str) -> str:
         folder = self._env.get("CREDENTIALS_DIRECTORY", "")

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from agent_core.errors import CallTimeout, DeadlineError
+from agent_core.errors import CallTimeout, DeadlineError, WaitingError
 from agent_core.ops import Gather, Http, Invoke, Outcome, Sleep, Spawn, Tell
 
 if TYPE_CHECKING:
@@ -305,7 +305,8 @@ async def _gather(op: Gather, tell: Teller) -> list[Outcome]:  # noqa: PLR0915 -
         settle()
 
     def settle() -> None:
-        failed = sum(outcome.error is not None for outcome in outcomes)
+        # Who waits for a person has not failed: the others go on, and only then does the run park.
+        failed = sum(outcome.error is not None and not isinstance(outcome.error, WaitingError) for outcome in outcomes)
         good = sum(outcome.error is None and not outcome.cancelled for outcome in outcomes)
         if (op.enough is not None and good >= needed) or failed > len(outcomes) - needed:
             over.set()

@@ -26,7 +26,8 @@ class Ask:
     """One model call.
 
     `schema` asks for a structured reply (JSON Schema); `stop` adds stop sequences; `tool_choice` is auto, none, required or a
-    tool's name; `temperature` and `max_tokens` override the run's settings (None: the run's, which default to unset).
+    tool's name; `temperature` and `max_tokens` override the run's settings (None: the run's, which default to unset); `model` and
+    `provider` name others than the run's.
     """
 
     messages: Sequence[Message]
@@ -36,6 +37,8 @@ class Ask:
     tool_choice: str = "auto"
     temperature: float | None = None
     max_tokens: int | None = None
+    model: str = ""
+    provider: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,10 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Run another agent on a message (text) and return its answer (text)."""
+    """Run another agent on a message (text) and return its answer (text).
+
+    `agent` is an Agent, a Member, a peer (`agent_core.peers`), anything else with `name` and `program`, or a registered name.
+    """
 
     agent: Any
     message: str

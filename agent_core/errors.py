@@ -8,6 +8,7 @@
     │   ├── StepLimit           4  max_steps reached
     │   ├── BudgetLimit         4  the next call might cost more than is left
     │   ├── RepeatLimit         4  the model keeps asking for the same call
+    │   ├── DepthLimit          4  agents call each other too deeply
     │   └── QuorumLimit         4  too few children answered
     ├── WaitingError            5  parked until a person decides
     ├── UpstreamError           6  the stage before failed or was cut off
@@ -100,6 +101,12 @@ class RepeatLimit(LimitError):
     """The model keeps asking for the very same call."""
 
     code = "repeated_call"
+
+
+class DepthLimit(LimitError):
+    """Agents call each other too deeply."""
+
+    code = "depth"
 
 
 class QuorumLimit(LimitError):

@@ -7,7 +7,10 @@ Kinds written by the engine (data fields in brackets):
     model.failed   [provider, model, error, retryable, attempt, retry_in]                            one failed attempt
     tool.started   [id, name, arguments]                                                             before a call with effects
     tool.finished  [id, name, text, error, value, wall_ms]                                           journalled outcome
-    call.finished  [agent, output | error]                                                           journalled outcome
+    call.started   [agent, input]
+    call.finished  [agent, output, wall_ms, usage?, run?, status?]                                   journalled outcome
+    call.failed    [agent, error, wall_ms]
+    wait.asked     [question, …]                                                                     a person is to decide
     wait.finished  [answer]                                                                          journalled outcome
     all.finished   [done]                                                                            journalled outcome
     effect.failed  [error]                                                                           journalled outcome

@@ -24,6 +24,7 @@ from agent_core.errors import (
     ContractError,
     DeadlineError,
     DeniedError,
+    DepthLimit,
     DivergedError,
     ProviderError,
     QuorumLimit,
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 Steps = Generator[Any, Any, Any]
 
 TOLD_AT, STOP_AT, MALFORMED_STOP = 3, 5, 3
+DEPTH_LIMIT = 4
+_SHOWN_INPUT = 2000
 
 
 @dataclass(slots=True)
@@ -96,6 +99,12 @@ class Run:
     max_tokens: int | None = None
     protocol: str = "auto"
     on_delta: Callable[[Event], None] | None = None
+    resolve: Callable[[str, str], tuple[Provider, ...]] = field(default=lambda _provider, _model: ())
+    find: Callable[[str], Any] | None = None
+    ask_person: Callable[[str], str | None] = field(default=lambda _question: None)
+    settings: Any = None
+    traceparent: str = ""
+    depth: int = 0
     recorded: Mapping[str, Event] = field(default_factory=dict)
     started: frozenset[str] = frozenset()
     live: bool = True
@@ -215,14 +224,15 @@ def _count(run: Run, reply: Reply, provider: str, cost: int | None, basis: str) 
 
 def _route(ask: Ask, run: Run, path: str, print_: str) -> Steps:
     """Ask the providers in order; the next one only after a retryable failure."""
-    last = len(run.providers) - 1
-    for place, provider in enumerate(run.providers):
+    providers = run.resolve(ask.provider, ask.model) if ask.provider or ask.model else run.providers
+    last = len(providers) - 1
+    for place, provider in enumerate(providers):
         try:
             reply, attempts, cached = yield from _attempts(ask, provider, run, path, print_)
         except ProviderError as error:
             if place == last or not error.retryable:
                 raise
-            following = run.providers[place + 1].name
+            following = providers[place + 1].name
             yield run.event("notice", path, text=f"{provider.name}: {run.redact(str(error))}; asking {following} instead")
             continue
         return reply, provider, attempts, cached
@@ -484,17 +494,36 @@ def _result_from_json(data: Mapping[str, Any]) -> ToolResult:
 
 
 def _call(call: Call, run: Run, path: str) -> Steps:
-    """Run another agent: one that can be interpreted here brings its own program."""
-    print_ = _hash("call", getattr(call.agent, "name", str(call.agent)), call.message)
+    """Run another agent, whatever carries it: each brings its own program. What it used is what the totals gained."""
+    name = call.agent if isinstance(call.agent, str) else getattr(call.agent, "name", "")
+    print_ = _hash("call", name, call.message)
     event = recall(run, path, print_)
     if event is not None:
         return event.data["output"]
-    child = getattr(call.agent, "program", None)
-    if child is None:
-        raise ContractError(f"{call.agent!r} is no agent that can be called")
-    output = yield from child(call.message, run, f"{path}.")
-    yield run.event("call.finished", path, print_, agent=call.agent.name, output=output)
+    if run.depth >= DEPTH_LIMIT:
+        raise DepthLimit(f"{name} would be the {DEPTH_LIMIT + 1}th agent in a chain of calls", hint="do agents call each other?")
+    carrier = _carrier(call.agent, run)
+    yield run.event("call.started", path, print_, agent=name, input=call.message[:_SHOWN_INPUT])
+    began = run.clock()
+    try:
+        output = yield from carrier.program(call.message, run, f"{path}.")
+    except AgentError as error:
+        yield run.event("call.failed", path, agent=name, error=error_to_json(error), wall_ms=_ms(run.clock() - began))
+        raise
+    yield run.event("call.finished", path, print_, agent=name, output=output, wall_ms=_ms(run.clock() - began))
     return output
+
+
+def _carrier(agent: Any, run: Run) -> Any:
+    if isinstance(agent, str) and run.find is not None:
+        agent = run.find(agent)
+    if getattr(agent, "program", None) is None:
+        raise ContractError(f"{agent!r} is no agent that can be called")
+    return agent
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)
 
 
 def _all(effect: All, run: Run, path: str) -> Steps:
@@ -510,9 +539,9 @@ def _all(effect: All, run: Run, path: str) -> Steps:
     ]
     outcomes: list[Outcome] = yield Gather(programs, needed if done is None else None, effect.limit)
     if effect.enough is None:
-        for outcome in outcomes:
-            if outcome.error is not None:
-                raise outcome.error
+        failures = [outcome.error for outcome in outcomes if outcome.error is not None]
+        for error in sorted(failures, key=lambda failure: isinstance(failure, WaitingError)):
+            raise error
     successes = [index for index, outcome in enumerate(outcomes) if outcome.error is None and not outcome.cancelled]
     if done is None and len(successes) < needed:
         raise QuorumLimit(f"{len(successes)} of {total} answered and {needed} are needed")
@@ -545,10 +574,23 @@ def _wait(wait: Wait, run: Run, path: str) -> Steps:
     if event is not None:
         return event.data["answer"]
     if isinstance(wait.for_, str):
-        raise WaitingError(f"waiting for a person: {wait.for_}", hint=f"answer, then --resume {run.id}")
+        return (yield from _person(wait.for_, run, path, print_))
     yield from _pause(float(wait.for_), run)
     yield run.event("wait.finished", path, print_, answer=None)
     return None
+
+
+def _person(question: str, run: Run, path: str, print_: str, **shown: Any) -> Steps:
+    """Ask a person now, or park the run: the answer then comes into the journal from outside (`agent_core.waiting`)."""
+    if not run.live:
+        raise DivergedError(f"the recording waits for a person at step {path}", hint="answer it, then resume the run")
+    yield run.event("wait.asked", path, print_, question=question, durable=True, **shown)
+    answer = yield Invoke(run.ask_person, {"question": question}, run.deadline)
+    if answer is None:
+        ways = "--approve, --deny or --answer TEXT"
+        raise WaitingError(f"waiting for a person: {question}", hint=f"agent-log resume {run.id} with {ways}")
+    yield run.event("wait.finished", path, print_, answer=answer, durable=True)
+    return answer
 
 
 # --- fingerprints and JSON forms -----------------------------------------------------------------------------------
@@ -561,6 +603,8 @@ def fingerprint(ask: Ask) -> str:
     rest = (ask.schema, ask.stop, ask.tool_choice, ask.temperature, ask.max_tokens)
     if rest != (None, (), "auto", None, None):
         digest.update(messages.canonical(rest).encode())
+    if ask.model or ask.provider:
+        digest.update(f"\0{ask.provider}\0{ask.model}".encode())
     return digest.hexdigest()
 
 

@@ -27,7 +27,8 @@ class Option:
     """One flag.
 
     `kind` is a key of KINDS. `repeat` collects values in a tuple. `optional` is the value of a bare `--name` (then a value
-    needs `=`). `setting` options are also read from the environment (`env`) and from configuration files (`key`).
+    needs `=`). `setting` options are also read from the environment (`env`) and from configuration files (`key`). `plugin` is the
+    module that does what the flag says: it is imported only where the flag is set.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Option:
     optional: str | None = None
     setting: bool = False
     key: str = ""
+    plugin: str = ""
     parse: Callable[[str], Any] | None = None
 
     @property
@@ -376,12 +378,17 @@ def usage(name: str) -> str:
 
 def help_text(name: str, doc: str, options: Sequence[Option]) -> str:
     """Return plain help: what it is, examples and all from the manual (`doc`), then the flags by group."""
+    return "\n".join([doc.strip("\n") or name, "", usage(name), *flag_lines(options)]) + "\n"
+
+
+def flag_lines(options: Sequence[Option]) -> list[str]:
+    """Return the lines of help for flags, group by group."""
     width = min(30, 2 + max((len(_left(option)) for option in options), default=0))
-    lines = [doc.strip("\n") or name, "", usage(name)]
+    lines: list[str] = []
     for group in dict.fromkeys(option.group for option in options):
         lines += ["", f"{group}:"]
         lines += [_help_line(option, width) for option in options if option.group == group]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _left(option: Option) -> str:

@@ -220,10 +220,11 @@ def failure_data(error: AgentError, status: int, stop: str, upstream: Upstream |
     }  # fmt: skip
 
 
-def plain_data(output: str, structured: Any = None) -> dict[str, Any]:
+def plain_data(output: str, structured: Any = None, status: int = 0) -> dict[str, Any]:
     """Return `data` of a terminal record that needed no run (lists, cards)."""
     return {
-        "status": "ok", "exit": 0, "output": output, "content": [{"type": "text", "text": output}], "structuredContent": structured,
+        "status": "ok" if status == 0 else EXIT_TABLE.get(status, "error"), "exit": status,
+        "output": output, "content": [{"type": "text", "text": output}], "structuredContent": structured,
         "isError": False, "stop": "final", "steps": 0, "run_id": None, "model": None, "provider": None,
         "usage": dict(_UNKNOWN_USAGE), "total": {"cost_usd": "0", "stages": 1}, "provenance": [], "error": None,
     }  # fmt: skip

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent_core import agent as agents
-from agent_core import guards, messages, money, redact
+from agent_core import guards, lineage, messages, money, redact
 from agent_core.agent import Job, RunResult, Sink
 from agent_core.effects import Act, Pattern
 from agent_core.errors import (
@@ -31,6 +31,7 @@ from agent_core.errors import (
 from agent_core.events import OUTCOMES, TRANSIENT, Event
 from agent_core.interpreter import Run, error_to_json, interpret
 from agent_core.messages import ToolCall, ToolResult
+from agent_core.task import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -101,6 +102,7 @@ class Session:
         live = not self.job.replay
         chosen: tuple[Provider, ...] = ()
         if live:
+            self._plug_in()
             chosen = tuple(route(self.agent, self.settings, self._notice) if providers is None else providers)
         self.job = replace(self.job, message=messages.cleaned(self.job.message, redact.known))
         recorded = self._recorded(run_id)
@@ -111,9 +113,23 @@ class Session:
             make_guards(self.settings, deadline, self._store), clock, time.time, deadline, self.settings.call_timeout,
             temperature=self.settings.temperature, max_tokens=self.settings.max_tokens, protocol=self.settings.protocol,
             on_delta=self._delta if self.settings.stream else None, recorded=recorded, started=started, live=live,
+            resolve=_resolver(self.settings), find=_finder(self.settings), ask_person=_asker(self.settings), settings=self.settings,
+            traceparent=self.job.traceparent, depth=depth_of(self.settings.environment),
         )  # fmt: skip
         if live:
             self.tell(Event("run.started", run_id, "", time.time(), self._start_data(chosen)))
+
+    def _plug_in(self) -> None:
+        """Give the run the tools, the readers and the material of its plugins."""
+        from agent_core import plugins
+
+        added = plugins.of(self.settings)
+        if added.manager is None:
+            return
+        self.agent = plugins.equip(self.agent, self.settings)
+        self.sinks = (*self.sinks, *added.readers(self.agent, self.settings, self._store))
+        if not self.job.resume:
+            self.job = added.prepared(self.agent, self.job, self.settings, self._store)
 
     def _recorded(self, run_id: str) -> dict[str, Event]:
         """Return what a replay or a resumed run is fed; what failed is tried again by a resumed one."""
@@ -157,7 +173,10 @@ class Session:
             provenance=tuple(start.data.get("provenance", ())),
         )  # fmt: skip
         kept = {name: value for name, value in start.data.get("settings", {}).items() if name in KEPT_SETTINGS}
-        self.settings = replace(self.settings, **kept)
+        extra = {name: tuple(value) if isinstance(value, list) else value for name, value in start.data.get("extra", {}).items()}
+        self.settings = replace(self.settings, **kept, extra={**self.settings.extra, **extra})
+        name, arguments = start.data.get("command") or ("", {})
+        self.job = replace(self.job, command=(name, arguments))
         if self.job.resume and not self.settings.provider:
             self.settings = replace(
                 self.settings, provider=start.data.get("route") or "", model=self.settings.model or start.data.get("model") or ""
@@ -180,7 +199,16 @@ class Session:
             "provider": chosen[0].name if chosen else "", "model": chosen[0].model if chosen else "", "route": settings.provider,
             "settings": shown, "provenance": list(self.job.provenance), "traceparent": self.job.traceparent,
             "resumed": bool(self.job.resume), "script": settings.script, "cwd": settings.workspace, "source": self.agent.source,
+            "lineage": lineage.facts(settings.environment), **self._chosen(),
         }  # fmt: skip
+
+    def _chosen(self) -> dict[str, Any]:
+        """Return the command, its arguments and the flags of agent and pattern, as far as there are any."""
+        from agent_core.tool import jsonable
+
+        extra = {name: value for name, value in jsonable(dict(self.settings.extra)).items() if value not in (None, "", [], False)}
+        name, arguments = self.job.command
+        return {**({"extra": extra} if extra else {}), **({"command": [name, jsonable(dict(arguments))]} if name else {})}
 
     # -- during
 
@@ -189,7 +217,7 @@ class Session:
         if self.run is None:
             raise Failed("the run was not prepared")
         task = self.agent.task(self.job, self.settings, self.run.tools)
-        return interpret(self.agent.steps(task, self.settings), self.run)
+        return interpret(self.agent.steps(task, self.settings, self.job), self.run)
 
     def tell(self, event: Event) -> None:
         """Journal an event, then hand it to the sinks."""
@@ -254,6 +282,8 @@ class Session:
     def finish(self, value: Any, error: AgentError | None) -> None:
         """Make the result and tell that the run finished."""
         self._ended = True
+        if isinstance(value, Answer) and value.status == 4:
+            error = LimitError(value.problem or "not all of it was done", hint="--json shows what there is")
         error = self._denied(error)
         text, structured = _answer(self.agent, value, self.settings)
         totals = self.run.totals if self.run else None
@@ -264,8 +294,10 @@ class Session:
             totals.provider if totals else "", totals.model if totals else "", self._usage(), error,
             tuple(self.job.provenance), time.time(),
         )  # fmt: skip
+        if isinstance(value, Answer) and error is None and value.status == 3:
+            self.result = replace(self.result, status=3)
         if error is not None and totals is not None and isinstance(error, LimitError):
-            self.result = replace(self.result, output=totals.last)
+            self.result = replace(self.result, output=text or totals.last)
         if error is None and self.agent.verdict is not None and not self.agent.verdict(self.result, self.settings):
             self.result = replace(self.result, status=3)
         if self.job.replay and self._kept is not None:
@@ -360,6 +392,8 @@ def _answer(agent: Agent, value: Any, settings: Any) -> tuple[str, Any]:
         return "", None
     if isinstance(value, ToolResult):
         return value.text, value.value
+    if isinstance(value, Answer):
+        return value.text, value.value
     if hasattr(value, "value") and hasattr(value, "text"):
         shown = agent.render(value.value) if agent.render is not None and not settings.output_schema else render(value.value)[0]
         return shown, value.value
@@ -418,6 +452,46 @@ def _with_offline(agent: Agent, provider: Provider) -> Provider:
     return replace(provider, answer=answer)
 
 
+def _resolver(settings: Any) -> Callable[[str, str], tuple[Provider, ...]]:
+    """Return what finds another provider or model than the run's; each is looked up once."""
+    from functools import cache
+
+    from agent_core import choose
+
+    @cache
+    def resolve(provider: str, model: str) -> tuple[Provider, ...]:
+        names = [provider] if provider else choose.route(settings)[0]
+        return tuple(choose.resolve(name, replace(settings, model=model or settings.model)) for name in names)
+
+    return resolve
+
+
+def _finder(settings: Any) -> Callable[[str], Any]:
+    def find(name: str) -> Any:
+        from agent_core import peers
+
+        return peers.find(name, settings)
+
+    return find
+
+
+def _asker(settings: Any) -> Callable[[str], str | None]:
+    """Return what asks a person on the terminal; None where there is none, or where nobody is to be asked."""
+
+    def ask(question: str) -> str | None:
+        from agent_core import waiting
+
+        return waiting.ask(question, settings)
+
+    return ask
+
+
+def depth_of(environment: Mapping[str, str]) -> int:
+    """Return how many agents called each other until this one."""
+    text = environment.get("AGENT_DEPTH", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
+
+
 def make_policy(settings: Any) -> Any:
     """Return the policy that the grants make."""
     from agent_core.policy import Policy
@@ -443,7 +517,7 @@ def make_guards(settings: Any, deadline: float | None, store: Store | None) -> t
     """Return the guards that the settings ask for, in their one order."""
     from agent_core import plugins
 
-    chosen: list[guards.Guard] = [guards.Retries(settings.retry, deadline), *plugins.load(settings.plugins).guards()]
+    chosen: list[guards.Guard] = [guards.Retries(settings.retry, deadline), *plugins.of(settings).guards(settings, store)]
     if deadline is not None:
         chosen.append(guards.Deadline(deadline))
     if settings.budget is not None:

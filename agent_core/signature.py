@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 _NONE = type(None)
 _PLAIN: dict[Any, dict[str, Any]] = {
@@ -83,8 +83,10 @@ def context_name(function: Callable[..., Any]) -> str:
     return ""
 
 
-def read(function: Callable[..., Any], names: Mapping[str, Any] | None = None) -> Signature:
+def read(function: Callable[..., Any], names: Mapping[str, Any] | None = None, skip: Sequence[str] = ()) -> Signature:
     """Return the signature of a function; annotations written as text are resolved in its module and in `names`.
+
+    `skip` names parameters that somebody else supplies: they are left out and their types are not resolved.
 
     Raises:
         TypeError: a parameter has no name a model could use (*args, **kwargs, positional-only), or a type cannot be found.
@@ -92,7 +94,7 @@ def read(function: Callable[..., Any], names: Mapping[str, Any] | None = None) -
     import inspect
 
     context = context_name(function)
-    hints = dict(_hints(function, context, names or {}))
+    hints = dict(_hints(function, {context, *skip}, names or {}))
     _, described = docstring(function.__doc__ or "")
     found = []
     for name, given in inspect.signature(function).parameters.items():
@@ -100,7 +102,7 @@ def read(function: Callable[..., Any], names: Mapping[str, Any] | None = None) -
             raise TypeError(f"tool {function.__name__}: a tool takes named parameters, not *{name}")
         if given.kind is given.POSITIONAL_ONLY:
             raise TypeError(f"tool {function.__name__}: {_POSITIONAL_ONLY}")
-        if name == context:
+        if name == context or name in skip:
             continue
         annotation = hints.get(name, Any)
         default = MISSING if given.default is given.empty else given.default
@@ -145,11 +147,11 @@ def _note(annotation: Any) -> str:
     return next((note for note in notes if isinstance(note, str)), "")
 
 
-def _hints(function: Callable[..., Any], context: str, names: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _hints(function: Callable[..., Any], skip: Collection[str], names: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     written = function.__annotations__
     inside = {**getattr(function, "__globals__", {}), **names}
     for name, annotation in written.items():
-        if name == context:
+        if name in skip:
             continue
         shim = types.SimpleNamespace(__annotations__={name: annotation})
         try:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from agent_core import messages
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from agent_core.effects import Ask
     from agent_core.messages import Message
@@ -53,8 +53,21 @@ def _marked(origin: str, text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What a pattern or a command returns when its text, its value and its status are not one.
+
+    Status 3: the answer is no. Status 4: not all of it was done; `problem` says in one line why, and the text is only in records.
+    """
+
+    text: str
+    value: Any = None
+    status: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
-    """What a pattern works on: the user's message, what was said before, the tools, and the limits."""
+    """What a pattern works on: the user's message, what was said before, the tools, the limits, and the pattern's own flags."""
 
     message: Message
     tools: Toolset | None = None
@@ -62,15 +75,25 @@ class Task:
     history: Sequence[Message] = ()
     max_steps: int = 10
     schema: dict[str, Any] | None = None
-    options: dict[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def messages(self) -> list[Message]:
         """Return the conversation to begin with: system, history, the user's message (once)."""
         first = [messages.system(self.system)] if self.system else []
         return [*first, *self.history, self.message]
 
-    def ask(self, conversation: Sequence[Message]) -> Ask:
-        """Return the effect that asks the model with this task's tools and reply schema."""
+    @property
+    def text(self) -> str:
+        """The user's words, material included."""
+        return self.message.text
+
+    def option(self, name: str, default: Any = None) -> Any:
+        """Return one of the pattern's flags; `default` where it was not given."""
+        value = self.options.get(name)
+        return default if value is None else value
+
+    def ask(self, conversation: Sequence[Message], **more: Any) -> Ask:
+        """Return the effect that asks the model with this task's tools and reply schema; `more` are further fields of Ask."""
         from agent_core.effects import Ask
 
-        return Ask(conversation, self.tools, self.schema)
+        return Ask(conversation, self.tools, self.schema, **more)
