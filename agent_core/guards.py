@@ -22,19 +22,21 @@ if TYPE_CHECKING:
 
     from agent_core.effects import Ask
     from agent_core.provider import Provider, Reply
+    from agent_core.tool import Tool
 
 ORDER = ("policy", "cache", "dedup", "deadline", "budget", "breaker", "rate", "in_flight", "call_timeout", "retry")
 
 
 @dataclass(frozen=True, slots=True)
 class Outward:
-    """One outward call: `kind` is ask, tool or peer; `key` names the request's content."""
+    """One outward call: `kind` is ask, tool or peer, `name` the model, tool or agent; `key` names the request's content."""
 
     kind: str
     name: str
     key: str
     ask: Ask | None = None
     provider: Provider | None = None
+    tool: Tool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +151,19 @@ class Retries:
         return PROCEED
 
     def after(self, call: Outward, outcome: Any, attempt: int, now: float) -> Verdict:
-        """Retry a retryable ProviderError while attempts and time are left."""
-        if not isinstance(outcome, ProviderError) or not outcome.retryable or attempt >= self.limit:
+        """Retry a retryable ProviderError, or an idempotent tool that failed for now, while attempts and time are left."""
+        if attempt >= self.limit or not _may_retry(call, outcome):
             return ACCEPT
-        floor = outcome.retry_after or 0.0
+        floor = getattr(outcome, "retry_after", None) or 0.0
         pause = floor + self.jitter() * min(8.0, 0.5 * 2.0**attempt)
         late = self.deadline is not None and now + pause >= self.deadline
         return ACCEPT if floor > self.longest or late else Retry(pause)
+
+
+def _may_retry(call: Outward, outcome: Any) -> bool:
+    if isinstance(outcome, ProviderError):
+        return outcome.retryable
+    return call.tool is not None and call.tool.idempotent and getattr(outcome, "error", None) == "transient"
 
 
 @dataclass(slots=True)

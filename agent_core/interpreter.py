@@ -20,6 +20,7 @@ from agent_core import redact as redaction
 from agent_core.effects import Act, All, Ask, Call, Note, Wait
 from agent_core.errors import (
     AgentError,
+    BudgetLimit,
     CallTimeout,
     ContractError,
     DeadlineError,
@@ -434,13 +435,33 @@ def _called(call: ToolCall, run: Run, path: str, print_: str, count: int) -> Ste
         effects=not tool.read_only,
         durable=_is_consequential(tool),
     )
-    until = run.until(tool.timeout or run.tool_timeout)
-    if tool.wants_context:
-        arguments = {**arguments, tool.context_name: run.context(until)}
-    result = yield from _invoked(call, tool, arguments, until, run)
+    result = yield from _guarded(call, tool, arguments, print_, run)
     if result.error is None:
         run.totals.denied = None
     return result
+
+
+def _guarded(call: ToolCall, tool: Tool, arguments: Mapping[str, Any], print_: str, run: Run) -> Steps:
+    """Let the guards decide about the call, make it, and make it again where they say so."""
+    outward = guarding.Outward("tool", tool.name, print_, tool=tool)
+    attempt = 0
+    while True:
+        try:
+            decision = yield from _admitted(outward, attempt, run)
+        except (DeadlineError, BudgetLimit):
+            raise
+        except AgentError as refusal:
+            return _failure(call, "transient" if refusal.retryable else "permanent", refusal.line())
+        if isinstance(decision, guarding.Use):
+            return decision.outcome
+        until = run.until(tool.timeout or run.tool_timeout)
+        given = {**arguments, tool.context_name: run.context(until)} if tool.wants_context else arguments
+        result = yield from _invoked(call, tool, given, until, run)
+        verdict = guarding.after(run.guards, outward, result, attempt, run.clock())
+        if not isinstance(verdict, guarding.Retry):
+            return result
+        yield from _pause(verdict.seconds, run)
+        attempt += 1
 
 
 def _refusal(call: ToolCall, tool: Tool | None, run: Run, count: int) -> ToolResult | None:
@@ -503,13 +524,19 @@ def _call(call: Call, run: Run, path: str) -> Steps:
     if run.depth >= DEPTH_LIMIT:
         raise DepthLimit(f"{name} would be the {DEPTH_LIMIT + 1}th agent in a chain of calls", hint="do agents call each other?")
     carrier = _carrier(call.agent, run)
+    outward = guarding.Outward("peer", name, print_)
+    decision = yield from _admitted(outward, 0, run)
+    if isinstance(decision, guarding.Use):
+        return decision.outcome
     yield run.event("call.started", path, print_, agent=name, input=call.message[:_SHOWN_INPUT])
     began = run.clock()
     try:
         output = yield from carrier.program(call.message, run, f"{path}.")
     except AgentError as error:
+        guarding.after(run.guards, outward, error, 0, run.clock())
         yield run.event("call.failed", path, agent=name, error=error_to_json(error), wall_ms=_ms(run.clock() - began))
         raise
+    guarding.after(run.guards, outward, output, 0, run.clock())
     yield run.event("call.finished", path, print_, agent=name, output=output, wall_ms=_ms(run.clock() - began))
     return output
 
