@@ -5,17 +5,31 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from typing import TYPE_CHECKING
 
 from agent_core.errors import Failed, LimitError
 from agent_core.ops import Completed, Spawn
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 async def spawn(op: Spawn) -> Completed:
     """Run the program with its own session; on cancellation or too much output its whole process group is killed."""
+    if op.box is None:
+        return await _spawned(op, None)
+    from agent_core import sandbox
+
+    with sandbox.confined(op.box) as enter:
+        return await _spawned(op, enter)
+
+
+async def _spawned(op: Spawn, enter: Callable[[], None] | None) -> Completed:
     try:
         process = await asyncio.create_subprocess_exec(
             *op.argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             env=None if op.env is None else dict(op.env), cwd=op.cwd, start_new_session=True, limit=op.limit,
+            preexec_fn=enter,
         )  # fmt: skip
     except OSError as error:
         raise Failed(f"cannot start {op.argv[0]}: {error.strerror or error}") from None

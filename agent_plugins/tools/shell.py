@@ -4,14 +4,18 @@
 
 The command runs as written (`/bin/sh -c`) in a session of its own, with no input and an environment without keys; at the time
 limit the whole process group is killed. What the model is shown is a presentation of the output: no binary data, head and tail of
-what is long (all of it stays in a file), then the exit status and the time it took. This is no sandbox: grant it where you would
-run the command yourself.
+what is long (all of it stays in a file), then the exit status and the time it took.
+
+The kernel confines it (`agent_core.sandbox`): it reads the workspace, the system's programs and what --allow file-read grants,
+writes what --allow file-write grants and a temporary home of its own, and has a network only with an unscoped --allow network.
+`--allow unconfined` lifts that; where the kernel cannot confine, nothing runs without it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import time
 from dataclasses import dataclass
@@ -21,7 +25,7 @@ from agent_core.tool import Context, ToolError, tool
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 TIMEOUT = 60.0
 KEPT = 8 * 1024 * 1024
@@ -29,19 +33,28 @@ SHOWN = 16 * 1024
 _TICK = 0.05
 _GRACE = 0.2
 _CHUNK = 65_536
+_REFUSED = re.compile(rb"[Pp]ermission denied|not permitted|[Rr]ead-only|resolve host|name resolution")
+_CONFINED = (
+    "\n[the command ran confined: it reads the workspace, and writes or reaches the network only as far as granted; "
+    "--allow file-write:PATH, --allow network or --allow unconfined would widen that]"
+)
 _PASSED = frozenset({"HOME", "LANG", "LANGUAGE", "LOGNAME", "SHELL", "TERM", "TMPDIR", "TZ", "USER"})
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a command left: its output (both streams, in order, at most KEPT bytes), all bytes counted, status and seconds."""
+    """What a command left: its output (both streams, in order, at most KEPT bytes), all bytes counted, status and seconds.
+
+    `confined`: the kernel kept it within the run's grants.
+    """
 
     data: bytes
     size: int
     status: int
     seconds: float
     stopped: str = ""
+    confined: bool = False
 
 
 @tool(needs={"shell": "command"}, destructive=True, open_world=True, exclusive=True, timeout=600)
@@ -67,17 +80,36 @@ def run(command: str, context: Context, seconds: float) -> Output:
     import subprocess
 
     began = time.monotonic()
-    child = subprocess.Popen(
-        ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        cwd=context.workspace, env=clean(context.environment()), start_new_session=True, close_fds=True,
-    )  # fmt: skip
-    _remember(child)
-    log = _Log()
-    try:
-        stopped = _collect(child, log, context, began + seconds)
-    finally:
-        _kill(child)
-    return Output(b"".join(log.pieces), log.size, child.returncode, time.monotonic() - began, stopped)
+    with _place(context) as (enter, environment):
+        child = subprocess.Popen(
+            ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            cwd=context.workspace, env=environment, start_new_session=True, close_fds=True,
+            preexec_fn=enter,  # noqa: PLW1509 - it makes system calls only
+        )  # fmt: skip
+        _remember(child)
+        log = _Log()
+        try:
+            stopped = _collect(child, log, context, began + seconds)
+        finally:
+            _kill(child)
+    return Output(b"".join(log.pieces), log.size, child.returncode, time.monotonic() - began, stopped, enter is not None)
+
+
+@contextlib.contextmanager
+def _place(context: Context) -> Iterator[tuple[Callable[[], None] | None, dict[str, str]]]:
+    """Yield what confines the command (None: nothing, by an explicit grant) and its environment; its home is removed after."""
+    import tempfile
+
+    from agent_core import sandbox
+
+    if context.policy.check("shell", "unconfined") is None:
+        yield None, clean(context.environment())
+        return
+    # A command may leave folders behind that their owner cannot enter.
+    with tempfile.TemporaryDirectory(prefix="agent-home-", ignore_cleanup_errors=True) as home:
+        box = sandbox.of_policy(context.policy, os.path.realpath(context.workspace), home)
+        with sandbox.confined(box) as enter:
+            yield enter, sandbox.environment(context.environment(), home, _PASSED - {"HOME", "TMPDIR"})
 
 
 def clean(environment: Mapping[str, str]) -> dict[str, str]:
@@ -96,7 +128,8 @@ def presented(output: Output, context: Context) -> str:
         body = _head_and_tail(output, context.keep(output.data))
     end = "" if not body or body.endswith("\n") else "\n"
     how = output.stopped or (f"exit {output.status}" if output.status >= 0 else f"killed by {_signal_name(-output.status)}")
-    return f"{body}{end}[{how}, {output.seconds:.2f} s]"
+    hint = _CONFINED if output.confined and output.status and _REFUSED.search(output.data) else ""
+    return f"{body}{end}[{how}, {output.seconds:.2f} s]{hint}"
 
 
 class _Log:
