@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
 NAME = "agents"
-RESERVED = frozenset({"allow", "yes", "plugins", "key_command", "env_file", "workspace", "data_dir"})
+RESERVED = frozenset({"allow", "yes", "ask", "plugins", "key_command", "env_file", "workspace", "data_dir"})
 LISTS = ("plugins", "key_command", "trusted")
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 _HERE = ("http://127.0.0.1", "http://localhost", "http://[::1]")
@@ -61,6 +61,8 @@ class Settings:
     rate: tuple[float, float] | None = None
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
+    confirm: tuple[str, ...] = ()
+    ask: str = "tty"
     yes: bool = False
     dry_run: bool = False
     stream: bool = False

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from agent_core import guards as guarding
-from agent_core import messages, money
+from agent_core import messages, money, taint
 from agent_core import redact as redaction
 from agent_core.effects import Act, All, Ask, Call, Note, Wait
 from agent_core.errors import (
@@ -49,6 +49,7 @@ Steps = Generator[Any, Any, Any]
 TOLD_AT, STOP_AT, MALFORMED_STOP = 3, 5, 3
 DEPTH_LIMIT = 4
 _SHOWN_INPUT = 2000
+_QUESTIONS = 6
 
 
 @dataclass(slots=True)
@@ -65,6 +66,7 @@ class Totals:
     counted: bool = True
     denied: DeniedError | None = None
     denials: list[DeniedError] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
     last: str = ""
     provider: str = ""
     model: str = ""
@@ -82,14 +84,25 @@ class Totals:
 
 
 @dataclass(slots=True)
+class Consent:
+    """What a person allowed for one call: grants, and refusals (by their reason) that no longer stand."""
+
+    grants: tuple[str, ...] = ()
+    reasons: frozenset[str] = frozenset()
+
+
+Decide = Callable[["Tool", Mapping[str, Any], set[str], Consent], Any]
+
+
+@dataclass(slots=True)
 class Run:
     """Everything one run needs to interpret effects. Children share all of it but tools and path."""
 
     id: str
     providers: tuple[Provider, ...]
     tools: Toolset
-    decide: Callable[[Tool, Mapping[str, Any]], Any]
-    context: Callable[[float | None], Any]
+    decide: Decide
+    context: Callable[[float | None, tuple[str, ...]], Any]
     guards: tuple[Guard, ...] = ()
     clock: Callable[[], float] = field(default=lambda: 0.0)
     now: Callable[[], float] = field(default=lambda: 0.0)
@@ -102,7 +115,8 @@ class Run:
     on_delta: Callable[[Event], None] | None = None
     resolve: Callable[[str, str], tuple[Provider, ...]] = field(default=lambda _provider, _model: ())
     find: Callable[[str], Any] | None = None
-    ask_person: Callable[[str], str | None] = field(default=lambda _question: None)
+    ask_person: Callable[..., str | None] = field(default=lambda question, strict=False: None)  # noqa: ARG005 - nobody there
+    gained: Callable[[Tool, Mapping[str, Any]], frozenset[str]] = field(default=lambda _tool, _arguments: frozenset())
     settings: Any = None
     traceparent: str = ""
     depth: int = 0
@@ -396,17 +410,26 @@ def _tool(call: ToolCall, run: Run, path: str) -> Steps:
     event = recall(run, path, print_)
     count = run.seen[print_] = run.seen.get(print_, 0) + 1
     if event is not None:
+        _label(call, run, event.data["error"])
         return _result_from_json(event.data)
     if count >= STOP_AT:
         raise RepeatLimit(f"the model asked for the same call of {call.name} {count} times", hint="rephrase the task")
     began = run.clock()
     result = yield from _called(call, run, path, print_, count)
+    _label(call, run, result.error)
     yield run.event(
         "tool.finished", path, print_, id=call.id, name=call.name, text=run.redact(result.text), error=result.error,
         value=result.value if result.value != result.text else None, wall_ms=round((run.clock() - began) * 1000, 1),
         durable=path in run.started or _is_consequential(run.tools.get(call.name)),
     )  # fmt: skip
     return result
+
+
+def _label(call: ToolCall, run: Run, error: Any) -> None:
+    """Remember what a call brought into the conversation; what was not run brought nothing."""
+    tool = run.tools.get(call.name)
+    if tool is not None and error not in {"invalid", "denied", "not_found"}:
+        run.totals.seen |= run.gained(tool, call.arguments)
 
 
 def _called(call: ToolCall, run: Run, path: str, print_: str, count: int) -> Steps:
@@ -420,9 +443,11 @@ def _called(call: ToolCall, run: Run, path: str, print_: str, count: int) -> Ste
         arguments: dict[str, Any] = tool.bind(call.arguments)
     except AgentError as error:
         return _failure(call, "invalid", str(error))
-    denial = run.decide(tool, arguments)
+    consent = Consent()
+    denial, arguments = yield from _decided(call, tool, arguments, consent, run, path)
     if denial is not None:
-        run.totals.denied = DeniedError(f"denied: {denial.reason}", hint=f"grant with {denial.rule}")
+        hint = f"grant with {denial.rule}" if denial.rule else ""
+        run.totals.denied = DeniedError(f"denied: {denial.reason}", hint=hint)
         run.totals.denials.append(run.totals.denied)
         return _failure(call, "denied", f"denied: {denial.reason}")
     yield run.event(
@@ -435,14 +460,65 @@ def _called(call: ToolCall, run: Run, path: str, print_: str, count: int) -> Ste
         effects=not tool.read_only,
         durable=_is_consequential(tool),
     )
-    result = yield from _guarded(call, tool, arguments, print_, run)
+    result = yield from _guarded(call, tool, (arguments, consent.grants), print_, run)
     if result.error is None:
         run.totals.denied = None
     return result
 
 
-def _guarded(call: ToolCall, tool: Tool, arguments: Mapping[str, Any], print_: str, run: Run) -> Steps:
-    """Let the guards decide about the call, make it, and make it again where they say so."""
+def _decided(call: ToolCall, tool: Tool, arguments: Any, consent: Consent, run: Run, path: str) -> Steps:
+    """Return (None or the refusal that stands, the arguments): a person is asked about what a yes could lift.
+
+    The question holds tool and arguments; the answer is yes, no, or {"arguments": {…}}: a yes to others, which are judged anew.
+    """
+    denial = run.decide(tool, arguments, run.totals.seen, consent)
+    for question in range(_QUESTIONS):
+        if denial is None or not denial.askable:
+            break
+        said = yield from _consent(denial, call, arguments, run, f"{path}.{question}")
+        edited = _edited(said)
+        if edited is not None:
+            arguments = tool.bind(edited)
+            consent.grants, consent.reasons = (), frozenset()
+        elif said != "yes":
+            break
+        else:
+            consent.grants += denial.grants
+            consent.reasons |= {denial.reason}
+        denial = run.decide(tool, arguments, run.totals.seen, consent)
+    return denial, arguments
+
+
+def _consent(denial: Any, call: ToolCall, arguments: Mapping[str, Any], run: Run, path: str) -> Steps:
+    """Return what a person says about one call; "no" where nobody can be asked and the run is not to wait."""
+    shown = messages.canonical(dict(arguments))
+    question = f"{denial.reason}. Allow {call.name} {shown[:_SHOWN_INPUT]}?"
+    print_ = _hash("consent", call.name, shown, denial.reason)
+    event = recall(run, path, print_) if path in run.recorded else None
+    if event is not None:
+        return event.data["answer"]
+    answer = yield Invoke(run.ask_person, {"question": question, "strict": True}, run.deadline)
+    if answer is None and getattr(run.settings, "ask", "tty") != "park":
+        return "no"
+    yield run.event("wait.asked", path, print_, question=question, tool=call.name, arguments=dict(arguments), durable=True)
+    if answer is None:
+        raise _parked(question, run)
+    yield run.event("wait.finished", path, print_, answer=answer, by="terminal", durable=True)
+    return answer
+
+
+def _edited(answer: Any) -> dict[str, Any] | None:
+    """Return the arguments of an answer that changes them."""
+    found = answer.get("arguments") if isinstance(answer, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+def _guarded(call: ToolCall, tool: Tool, given: tuple[Mapping[str, Any], tuple[str, ...]], print_: str, run: Run) -> Steps:
+    """Let the guards decide about the call, make it, and make it again where they say so.
+
+    `given`: the arguments, and the grants that a person consented to.
+    """
+    arguments, grants = given
     outward = guarding.Outward("tool", tool.name, print_, tool=tool)
     attempt = 0
     while True:
@@ -455,8 +531,8 @@ def _guarded(call: ToolCall, tool: Tool, arguments: Mapping[str, Any], print_: s
         if isinstance(decision, guarding.Use):
             return decision.outcome
         until = run.until(tool.timeout or run.tool_timeout)
-        given = {**arguments, tool.context_name: run.context(until)} if tool.wants_context else arguments
-        result = yield from _invoked(call, tool, given, until, run)
+        passed = {**arguments, tool.context_name: run.context(until, grants)} if tool.wants_context else arguments
+        result = yield from _invoked(call, tool, passed, until, run)
         verdict = guarding.after(run.guards, outward, result, attempt, run.clock())
         if not isinstance(verdict, guarding.Retry):
             return result
@@ -537,6 +613,8 @@ def _call(call: Call, run: Run, path: str) -> Steps:
         yield run.event("call.failed", path, agent=name, error=error_to_json(error), wall_ms=_ms(run.clock() - began))
         raise
     guarding.after(run.guards, outward, output, 0, run.clock())
+    if getattr(carrier, "outside", False):
+        run.totals.seen.add(taint.UNTRUSTED)
     yield run.event("call.finished", path, print_, agent=name, output=output, wall_ms=_ms(run.clock() - began))
     return output
 
@@ -614,10 +692,14 @@ def _person(question: str, run: Run, path: str, print_: str, **shown: Any) -> St
     yield run.event("wait.asked", path, print_, question=question, durable=True, **shown)
     answer = yield Invoke(run.ask_person, {"question": question}, run.deadline)
     if answer is None:
-        ways = "--approve, --deny or --answer TEXT"
-        raise WaitingError(f"waiting for a person: {question}", hint=f"agent-log resume {run.id} with {ways}")
+        raise _parked(question, run)
     yield run.event("wait.finished", path, print_, answer=answer, durable=True)
     return answer
+
+
+def _parked(question: str, run: Run) -> WaitingError:
+    ways = "--approve, --deny or --answer TEXT"
+    return WaitingError(f"waiting for a person: {question}", hint=f"agent-log resume {run.id} with {ways}")
 
 
 # --- fingerprints and JSON forms -----------------------------------------------------------------------------------

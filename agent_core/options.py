@@ -19,7 +19,7 @@ from agent_core.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-SCHEMA_VIEWS = ("card", "mcp", "a2a", "openai", "skill", "man", "cli", "wire")
+SCHEMA_VIEWS = ("card", "mcp", "a2a", "openai", "skill", "man", "cli", "wire", "systemd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +330,14 @@ _TOOLS = _rows(
     "Tools and permissions",
     _set("allow", "text", "permit a capability, e.g. file-write:out", repeat=True, default=(), metavar="CAP[:SCOPE]"),
     _set("deny", "text", "forbid a capability, whatever else is allowed", repeat=True, default=(), metavar="CAP[:SCOPE]"),
+    _set("confirm", "text", "permit only with a person's yes each time", repeat=True, default=(), metavar="CAP[:SCOPE]"),
+    _set(
+        "ask",
+        "text",
+        "who decides what needs a person: the terminal, nobody (refuse), or somebody later (status 5)",
+        choices=("tty", "never", "park"),
+        default="tty",
+    ),
     Option("yes", "approve what would be asked", setting=True, default=False),
     Option("tool", "run one tool directly, without a model", "text", metavar="NAME"),
     Option("list-tools", "print the tools, and exit"),

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from agent_core.errors import UsageError
@@ -64,6 +64,19 @@ class Denial:
         """Return one line for people and models."""
         return f"denied: {self.reason}" + (f" (grant with {self.rule})" if self.rule else "")
 
+    @property
+    def grants(self) -> tuple[str, ...]:
+        """The grants that `rule` names: what a person's yes amounts to."""
+        import shlex
+
+        words = shlex.split(self.rule)
+        return tuple(words[place + 1] for place, word in enumerate(words[:-1]) if word == "--allow")
+
+    @property
+    def askable(self) -> bool:
+        """Whether a person's yes can lift it: not where a deny rule or the form of a path stands against it."""
+        return self.ask or bool(self.grants)
+
 
 @dataclass(frozen=True, slots=True)
 class Grant:
@@ -87,24 +100,40 @@ class Place:
 
 @dataclass(frozen=True)
 class Policy:
-    """The rules of one run. `yes` answers only what a person would be asked; it never stands in for a grant."""
+    """The rules of one run. `yes` answers only what a person would be asked; it never stands in for a grant.
+
+    `confirms`: what is granted, but only with a person's yes each time.
+    """
 
     grants: tuple[Grant, ...] = ()
     denies: tuple[Grant, ...] = ()
     yes: bool = False
+    confirms: tuple[Grant, ...] = ()
     cwd: str = "/"
     memo: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @staticmethod
-    def of(allow: Iterable[str] = (), deny: Iterable[str] = (), *, yes: bool = False, workspace: str = ".") -> Policy:
-        """Return the policy that `--allow`, `--deny` and `--yes` make; scopes are relative to `workspace`.
+    def of(
+        allow: Iterable[str] = (),
+        deny: Iterable[str] = (),
+        *,
+        yes: bool = False,
+        workspace: str = ".",
+        confirm: Iterable[str] = (),
+    ) -> Policy:
+        """Return the policy that `--allow`, `--deny`, `--confirm` and `--yes` make; scopes are relative to `workspace`.
 
         Raises:
             UsageError: a rule cannot be read.
         """
         cwd = _absolute(workspace, ".")
         grants = tuple(parse_grant(text, cwd) for text in allow)
-        return Policy(grants, tuple(parse_grant(text, cwd) for text in deny), yes, cwd)
+        denies, confirms = (tuple(parse_grant(text, cwd) for text in rules) for rules in (deny, confirm))
+        return Policy(grants, denies, yes, confirms, cwd)
+
+    def plus(self, grants: Iterable[str]) -> Policy:
+        """Return the policy with further grants (of a person, for one call)."""
+        return replace(self, grants=(*self.grants, *(parse_grant(text, self.cwd) for text in grants)))
 
     def check(self, name: str, capability: str, scope: str | None = None, workspace: str = "") -> Denial | None:
         """Return why the tool called `name` may not use the capability on that scope; None when it may."""
@@ -246,6 +275,23 @@ def decide(policy: Policy, tool: Tool, arguments: Mapping[str, Any], workspace: 
                 return denial
     if tool.destructive and not tool.needs and not policy.yes and policy.check(tool.name, "tool", tool.name):
         return Denial(f"{tool.name} changes things for good", f"--yes or {allow('tool', tool.name)}", ask=True)
+    return None
+
+
+NEVER_BY_YES = frozenset({"secret", "unconfined"})
+
+
+def confirmation(policy: Policy, tool: Tool, arguments: Mapping[str, Any], workspace: str = "") -> Denial | None:
+    """Return what a person has to confirm about a call that is granted; None for nothing. `--yes` answers, but not for secrets."""
+    for need in tool.needs if policy.confirms else ():
+        capability, _, fixed = need.capability.partition(":")
+        if policy.yes and capability not in NEVER_BY_YES:
+            continue
+        rules = tuple(rule for rule in policy.confirms if rule.capability == capability)
+        for scope in _scopes(arguments.get(need.parameter)) if need.parameter else [fixed or None]:
+            # A rule to confirm covers a scope just as a grant would.
+            if rules and replace(policy, grants=rules, denies=(), memo={}).check(tool.name, capability, scope, workspace) is None:
+                return Denial(f"{tool.name} would use {_scoped(capability, scope)}, which is to be confirmed", ask=True)
     return None
 
 

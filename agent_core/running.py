@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent_core import agent as agents
-from agent_core import guards, lineage, messages, money, redact
+from agent_core import guards, lineage, messages, money, redact, taint
 from agent_core.agent import Job, RunResult, Sink
 from agent_core.effects import Act, Pattern
 from agent_core.errors import (
@@ -29,7 +29,7 @@ from agent_core.errors import (
     WaitingError,
 )
 from agent_core.events import OUTCOMES, TRANSIENT, Event
-from agent_core.interpreter import Run, error_to_json, interpret
+from agent_core.interpreter import Consent, Decide, Run, error_to_json, interpret
 from agent_core.messages import ToolCall, ToolResult
 from agent_core.task import Answer
 
@@ -114,8 +114,10 @@ class Session:
             temperature=self.settings.temperature, max_tokens=self.settings.max_tokens, protocol=self.settings.protocol,
             on_delta=self._delta if self.settings.stream else None, recorded=recorded, started=started, live=live,
             resolve=_resolver(self.settings), find=_finder(self.settings), ask_person=_asker(self.settings), settings=self.settings,
-            traceparent=self.job.traceparent, depth=depth_of(self.settings.environment),
+            traceparent=self.job.traceparent, depth=depth_of(self.settings.environment), gained=_labels(policy, self.settings),
         )  # fmt: skip
+        self.run.totals.seen |= taint.of_sources(self.job.provenance)
+        self.run.totals.seen |= taint.inherited(self.settings.environment.get("AGENT_TAINT", ""))
         if live:
             self.tell(Event("run.started", run_id, "", time.time(), self._start_data(chosen)))
 
@@ -475,13 +477,13 @@ def _finder(settings: Any) -> Callable[[str], Any]:
     return find
 
 
-def _asker(settings: Any) -> Callable[[str], str | None]:
-    """Return what asks a person on the terminal; None where there is none, or where nobody is to be asked."""
+def _asker(settings: Any) -> Callable[..., str | None]:
+    """Return what asks a person on the terminal; its answer is None where there is none, or where nobody is to be asked."""
 
-    def ask(question: str) -> str | None:
+    def ask(question: str, *, strict: bool = False) -> str | None:
         from agent_core import waiting
 
-        return waiting.ask(question, settings)
+        return waiting.ask(question, strict=strict) if settings.ask == "tty" and not settings.quiet else None
 
     return ask
 
@@ -496,21 +498,39 @@ def make_policy(settings: Any) -> Any:
     """Return the policy that the grants make."""
     from agent_core.policy import Policy
 
-    return Policy.of(settings.allow, settings.deny, yes=settings.yes, workspace=settings.workspace)
+    return Policy.of(settings.allow, settings.deny, yes=settings.yes, workspace=settings.workspace, confirm=settings.confirm)
 
 
-def _decider(policy: Any, settings: Any) -> Callable[[Any, Mapping[str, Any]], Any]:
+def _decider(policy: Any, settings: Any) -> Decide:
+    """Return the decision about a call: deny rules, then grants, then what the run has seen, then what is to be confirmed."""
     from agent_core import policy as deciding
 
-    return lambda tool, arguments: (
-        deciding.decide(policy, tool, arguments, settings.workspace) if tool.needs or tool.destructive else None
-    )
+    def decide(tool: Any, arguments: Mapping[str, Any], seen: set[str], consent: Consent) -> Any:
+        if not (tool.needs or tool.destructive or tool.open_world):
+            return None
+        rules = policy.plus(consent.grants) if consent.grants else policy
+        where = settings.workspace
+        ways: tuple[Callable[[], Any], ...] = (
+            lambda: deciding.decide(rules, tool, arguments, where),
+            lambda: taint.refusal(frozenset(seen), tool, arguments, rules, where),
+            lambda: deciding.confirmation(rules, tool, arguments, where),
+        )
+        found = (way() for way in ways)
+        return next((each for each in found if each is not None and each.reason not in consent.reasons), None)
+
+    return decide
 
 
-def _contexts(policy: Any, settings: Any) -> Callable[[float | None], Any]:
+def _labels(policy: Any, settings: Any) -> Callable[[Any, Mapping[str, Any]], frozenset[str]]:
+    return lambda tool, arguments: taint.gained(tool, arguments, policy, settings.workspace)
+
+
+def _contexts(policy: Any, settings: Any) -> Callable[[float | None, tuple[str, ...]], Any]:
     from agent_core.tool import Context
 
-    return lambda deadline: Context(policy=policy, workspace=settings.workspace, deadline=deadline, settings=settings)
+    return lambda deadline, grants: Context(
+        policy=policy.plus(grants) if grants else policy, workspace=settings.workspace, deadline=deadline, settings=settings
+    )
 
 
 def make_guards(settings: Any, deadline: float | None, store: Store | None) -> tuple[guards.Guard, ...]:
@@ -520,8 +540,10 @@ def make_guards(settings: Any, deadline: float | None, store: Store | None) -> t
     chosen: list[guards.Guard] = [guards.Retries(settings.retry, deadline), *plugins.of(settings).guards(settings, store)]
     if deadline is not None:
         chosen.append(guards.Deadline(deadline))
-    if settings.budget is not None:
-        chosen.append(guards.Budget(money.pico(format(settings.budget, "f"))))
+    if settings.budget is not None or settings.environment.get("AGENT_BUDGET_USD") or settings.environment.get("AGENT_BUDGET_ROW"):
+        from agent_core import ledger
+
+        chosen += filter(None, [ledger.guard(settings, store)])
     if settings.rate is not None:
         chosen.append(guards.Rate(*settings.rate))
     if settings.cache != "off" and store is not None:

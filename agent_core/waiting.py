@@ -6,6 +6,7 @@ A pattern's `Wait("approve the refund?")` is asked on the terminal where there i
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent_core.store import Store
+
+
+PATIENCE = 300.0
+_SETTLE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,22 +34,47 @@ class Question:
     data: Mapping[str, Any]
 
 
-def ask(question: str, settings: Any) -> str | None:
-    """Ask on the controlling terminal (never through stdin) and return the answer; None without a terminal or with --quiet."""
-    from agent_core import terminal
+def ask(question: str, *, strict: bool = False) -> str | None:
+    """Ask on the controlling terminal, never through stdin; None without one, or where it is another job's.
 
-    if settings.quiet:
-        return None
+    What was typed before the question does not count. Programs of one terminal ask in turn. No answer in PATIENCE seconds is a no.
+    `strict`: only the whole word `yes` is a yes, and everything else a no.
+    """
+    import fcntl
+
     try:
-        with open("/dev/tty", "rb+", buffering=0) as tty:  # noqa: PTH123 - a device
-            tty.write(terminal.encode(f"{terminal.clean(question, keep_newlines=False)} [y/N, or an answer] "))
-            said = tty.readline()
+        tty = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
         return None
-    if not said:
+    try:
+        if os.tcgetpgrp(tty) != os.getpgrp():
+            return None
+        fcntl.flock(tty, fcntl.LOCK_EX)
+        said = _line(tty, question, "yes/no" if strict else "yes, no, or an answer")
+    except OSError:
         return None
-    text = said.decode("utf-8", "replace").strip()
-    return {"y": "yes", "yes": "yes", "n": "no", "no": "no", "": "no"}.get(text.lower(), text)
+    finally:
+        os.close(tty)
+    if strict:
+        return "yes" if said == "yes" else "no"
+    return {"y": "yes", "n": "no", "": "no"}.get(said.lower(), said)
+
+
+def _line(tty: int, question: str, ways: str) -> str:
+    """Write the question, forget what was typed ahead, and return the line that is typed."""
+    import select
+    import termios
+
+    from agent_core import terminal
+
+    os.write(tty, terminal.encode(f"{terminal.clean(question, keep_newlines=False)} [{ways}] "))
+    time.sleep(_SETTLE)
+    termios.tcflush(tty, termios.TCIFLUSH)
+    ready, _, _ = select.select([tty], [], [], PATIENCE)
+    if not ready:
+        os.write(tty, b"\nno answer: no\n")
+        return "no"
+    return os.read(tty, 4096).decode("utf-8", "replace").strip()
 
 
 def questions(store: Store, run: str) -> list[Question]:
@@ -59,8 +89,10 @@ def questions(store: Store, run: str) -> list[Question]:
     ]
 
 
-def answer(store: Store, ref: str, decision: str, path: str = "") -> str:
+def answer(store: Store, ref: str, decision: Any, path: str = "") -> str:
     """Record a person's decision on the open question of a run (the one at `path`, if there are several); return the run's id.
+
+    `decision`: "yes", "no", a text, or {"arguments": {...}} to allow a tool call with other arguments.
 
     Raises:
         UsageError: there is no such run, it waits for nothing, or for several things and no path was given.

@@ -71,6 +71,7 @@ def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("AGENT_ASK", "never")  # a test must not ask the person who runs it
     for name, folder in FOLDERS.items():
         monkeypatch.setenv(name, str(home / folder))
     return home

@@ -95,7 +95,14 @@ class Recorder:
 def run_with(provider, *, tools=TOOLS, **rest):
     providers = provider if isinstance(provider, tuple) else (provider,)
     return Run(
-        "r1", providers, tools, lambda tool, arguments: None, lambda deadline: None, clock=time.monotonic, now=time.time, **rest
+        "r1",
+        providers,
+        tools,
+        lambda tool, arguments, seen, consent: None,
+        lambda deadline, grants: None,
+        clock=time.monotonic,
+        now=time.time,
+        **rest,
     )
 
 

@@ -107,7 +107,7 @@ def test_no_way_out_is_open(place, tmp_path, command):
     assert done.stdout == "", done
     assert (place / "in" / "file").read_text() == "text of in\n"
     assert (place / "secret" / "file").read_text() == "text of secret\n"
-    assert not Path("/var/tmp", "agent-escape").exists()
+    assert not Path("/var/tmp", "agent-escape").exists()  # noqa: S108 - must not be there
 
 
 def test_the_callers_secrets_cannot_be_read_from_another_process(place):
@@ -175,7 +175,7 @@ def test_the_cost_of_a_box_is_a_few_times_a_plain_start(place):
             times.append(time.perf_counter() - began)
         return min(times)
 
-    plain = best()
+    forked = best(preexec_fn=lambda: None)  # what any function between fork and exec costs in a process of this size
     with confined(Box()) as enter:
         boxed = best(preexec_fn=enter)
-    assert boxed < 25 * plain
+    assert boxed < 8 * forked
