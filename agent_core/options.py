@@ -115,9 +115,10 @@ def _money(text: str) -> Any:
 def _rate(text: str) -> tuple[float, float]:
     count, _, unit = text.partition("/")
     value = _number(count)
-    if value <= 0 or (unit or "m") not in {"s", "m", "h", "d"}:
+    unit = {"sec": "s", "min": "m", "hour": "h", "day": "d"}.get(unit, unit) or "m"
+    if value <= 0 or unit not in {"s", "m", "h", "d"}:
         raise ValueError
-    return value, _UNITS[unit or "m"]
+    return value, _UNITS[unit]
 
 
 def _text(text: str) -> str:
@@ -146,7 +147,7 @@ KINDS: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "number": ("NUMBER", "a number", _number),
     "seconds": ("SECONDS", "seconds, or a number with ms, s, m or h", _seconds),
     "money": ("USD", "an amount in USD such as 0.25", _money),
-    "rate": ("N/UNIT", "a number of calls per s, m or h, such as 60/m", _rate),
+    "rate": ("N/UNIT", "a number per s, min, h or day, such as 60/min", _rate),
 }
 
 
@@ -357,6 +358,56 @@ _RUNS = _rows(
     _set("env-file", "path", "read NAME=VALUE lines beneath the environment", default=""),
     Option("show-config", "print each setting with its origin, and exit"),
 )
+_MEMORY = "agent_plugins.memory"
+_CONTEXT = "agent_plugins.context"
+_RESOURCES = "agent_plugins.resources"
+_MCP = "agent_plugins.mcp"
+_OBSERVE = "agent_plugins.observe"
+_PLUGINS = _rows(
+    "Plugins",
+    _set("memory", "flag", "recall what was remembered, and remember this run", default=False, plugin=_MEMORY),
+    _set("memory-recalls", "int", "most items of memory given to a run", low=0, default=3),
+    _set("memory-tokens", "int", "most tokens of memory given to a run", low=1),
+    _set(
+        "context",
+        "text",
+        "files, folders, URLs or globs as material",
+        repeat=True,
+        default=(),
+        metavar="DIR|FILE|URL|GLOB",
+        plugin=_CONTEXT,
+    ),
+    _set("context-tokens", "int", "most tokens of context", low=1, default=32_000),
+    _set(
+        "instructions",
+        "flag",
+        "with --context: AGENTS.md and SKILL.md of the working tree as guidance",
+        default=False,
+        plugin=_CONTEXT,
+    ),
+    _set("concurrency", "int", "most model calls at once, of all processes", low=1, plugin=_RESOURCES),
+    _set("token-rate", "rate", "most tokens in a time, of all processes", plugin=_RESOURCES),
+    _set("cost-rate", "rate", "most USD in a time, of all processes", plugin=_RESOURCES),
+    _set("daily-budget", "money", "most money of all runs of a day", plugin=_RESOURCES),
+    _set("tier", "text", "limits of a vendor's tier", metavar="NAME", default="", plugin=_RESOURCES),
+    _set("breaker", "text", "rest after N failures in a row: N/SECONDS", default="", metavar="N/SECONDS", plugin=_RESOURCES),
+    _set("dedup", "seconds", "share the answer of an equal request made within that time", plugin=_RESOURCES),
+    _set("priority", "int", "who waits less at a limit (0 last, 9 first)", low=0, high=9, default=5),
+    _set("no-wait", "flag", "at a limit refuse (status 75) instead of waiting", default=False, plugin=_RESOURCES),
+    _set(
+        "mcp-server",
+        "text",
+        "use the tools of an MCP server: a command line or a URL",
+        repeat=True,
+        default=(),
+        metavar="COMMAND|URL",
+        plugin=_MCP,
+    ),
+    _set("mcp-config", "path", "use the servers of a file with `mcpServers`", default="", plugin=_MCP),
+    _set("otel", "text", "send spans to an OTLP endpoint", default="", metavar="URL", plugin=_OBSERVE),
+    _set("log", "path", "append structured logs (JSON lines) to a file", default="", plugin=_OBSERVE),
+    _set("log-level", "text", "what is logged: LEVEL or PART=LEVEL,…", default="info", metavar="LEVEL"),
+)
 _ABOUT = _rows(
     "About",
     Option("agent-schema", "print the card or a VIEW of it", "text", optional="card", choices=SCHEMA_VIEWS, metavar="VIEW"),
@@ -364,7 +415,9 @@ _ABOUT = _rows(
     Option("version", "print the version, and exit"),
     Option("help", "print this, and exit", short="h"),
 )
-OPTIONS: tuple[Option, ...] = (*_INPUT, *_OUTPUT, *_MODEL, *_LIMITS, *_TOOLS, *_RUNS, *_ABOUT)
+OPTIONS: tuple[Option, ...] = (*_INPUT, *_OUTPUT, *_MODEL, *_LIMITS, *_TOOLS, *_RUNS, *_PLUGINS, *_ABOUT)
+
+GENERAL = frozenset(row.field for row in OPTIONS)
 
 
 def table(*more: Iterable[Option]) -> tuple[Option, ...]:

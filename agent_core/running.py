@@ -206,9 +206,11 @@ class Session:
 
     def _chosen(self) -> dict[str, Any]:
         """Return the command, its arguments and the flags of agent and pattern, as far as there are any."""
+        from agent_core.options import GENERAL
         from agent_core.tool import jsonable
 
-        extra = {name: value for name, value in jsonable(dict(self.settings.extra)).items() if value not in (None, "", [], False)}
+        mine = {name: value for name, value in self.settings.extra.items() if name not in GENERAL}
+        extra = {name: value for name, value in jsonable(mine).items() if value not in (None, "", [], False)}
         name, arguments = self.job.command
         return {**({"extra": extra} if extra else {}), **({"command": [name, jsonable(dict(arguments))]} if name else {})}
 

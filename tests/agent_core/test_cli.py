@@ -590,7 +590,7 @@ def shout(text: str) -> str:
 
 @hookimpl
 def agent_options():
-    return [Option("memory", "remember", group="Memory", setting=True)]
+    return [Option("loudly", "say it loudly", group="Voice", setting=True)]
 
 @hookimpl
 def agent_tools():
@@ -602,9 +602,9 @@ def test_a_plugin_adds_flags_and_tools(small, tmp_path):
     (tmp_path / "my_plugin.py").write_text(PLUGIN)
     env = {"AGENT_PLUGINS": "my_plugin", "PYTHONPATH": f"{ROOT}:{tmp_path}"}
 
-    assert small("--tool", "shout", "--memory", "hi", env=env).stdout == b"hi!\n"
-    assert b"memory = true  # flag --memory" in small("--memory", "--show-config", env=env).stdout
-    assert small("--memory", "hi").returncode == 2
+    assert small("--tool", "shout", "--loudly", "hi", env=env).stdout == b"hi!\n"
+    assert b"loudly = true  # flag --loudly" in small("--loudly", "--show-config", env=env).stdout
+    assert small("--loudly", "hi").returncode == 2
 
 
 @pytest.mark.parametrize(

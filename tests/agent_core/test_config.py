@@ -58,7 +58,7 @@ def test_flag_beats_environment_beats_project_beats_user_beats_system_beats_defa
 
 def test_the_defaults_of_settings_and_of_the_table_are_the_same():
     for option in OPTIONS:
-        if option.setting and option.field not in {"data_dir", "workspace"}:
+        if option.setting and option.group != "Plugins" and option.field not in {"data_dir", "workspace"}:
             assert getattr(Settings(), option.field) == option.default, option.name
 
 

@@ -74,7 +74,7 @@ def test_an_unknown_flag_names_the_nearest_ones():
         (["--model"], "--model needs a value"), (["--json=1"], "--json takes no value"), (["-jx"], "no flag -x"),
         (["--color=red"], "no 'red'"), (["--temperature", "3"], "more than 2"), (["--max-steps", "0"], "less than 1"),
         (["--temperature", "nan"], "is not a number"), (["--timeout", "soon"], "is not seconds"), (["--budget", "-1"], "is not an amount"),
-        (["--max-steps", "9" * 40], "is not a whole number"), (["--rate", "0/s"], "is not a number of calls"), (["--file", ""], "is not a path"),
+        (["--max-steps", "9" * 40], "is not a whole number"), (["--rate", "0/s"], "is not a number per s"), (["--file", ""], "is not a path"),
         (["--mcp"], "no flag --mcp"), (["--serve"], "no flag --serve"), (["--daemon"], "no flag --daemon"),
     ],
 )  # fmt: skip
