@@ -210,11 +210,14 @@ def find_pattern(pattern: str | Callable[[Task], Pattern], settings: Any = None)
     if not pattern.isidentifier():
         raise UsageError(f'no pattern "{pattern}"', hint=f"there are: {', '.join(pattern_names())}")
     try:
-        found: Callable[[Task], Pattern] = getattr(import_module(f"agent_patterns.{pattern}"), pattern)
+        module = import_module(f"agent_patterns.{pattern}")
     except ModuleNotFoundError as error:
         if error.name != f"agent_patterns.{pattern}":
             raise
         raise UsageError(f'no pattern "{pattern}"', hint=f"there are: {', '.join(pattern_names())}") from None
+    found: Callable[[Task], Pattern] | None = getattr(module, pattern, None)
+    if found is None:
+        raise UsageError(f'no pattern "{pattern}"', hint=f"there are: {', '.join(pattern_names())}")
     return found
 
 
@@ -229,11 +232,12 @@ def pattern_options(name: str) -> tuple[Any, ...]:
 
 
 def pattern_names() -> list[str]:
-    """Return the names of the patterns that are installed."""
+    """Return the names of the patterns that are installed: modules with a function of their own name."""
     import pkgutil
     from importlib import import_module
 
-    return sorted(module.name for module in pkgutil.iter_modules(import_module("agent_patterns").__path__))
+    names = [module.name for module in pkgutil.iter_modules(import_module("agent_patterns").__path__)]
+    return sorted(name for name in names if hasattr(import_module(f"agent_patterns.{name}"), name))
 
 
 def _persona_folders(settings: Any) -> list[Path]:

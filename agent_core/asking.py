@@ -167,7 +167,8 @@ def _stdin(command: Command, instruction: bool, *, dash: bool) -> bytes | None:
 
 def rules(command: Command, *, instruction: bool, dash: bool = False) -> stdin.Rules:
     """Return the rules for stdin: the card's word, unless there is an instruction where the card takes none."""
-    kind = command.agent.stdin
+    given = command.agent.stdin == "required" and any(name != "-" for name in command.flag("file") or ())
+    kind = "optional" if given else command.agent.stdin  # a file is the input that is required
     return stdin.Rules(
         kind, instruction, dash, bool(command.flag("no_stdin")), command.settings.max_input, command.deadline, command.out.say
     )
@@ -365,9 +366,10 @@ def _model_line(row: dict[str, Any]) -> str:
 
 def show_config(command: Command) -> int:
     """Print every setting with its value and origin."""
-    from agent_core import config, redact
+    from agent_core import config, redact, sandbox
 
     rows = [(name, _clean(value, redact.redact), origin) for name, value, origin in config.shown(command.settings)]
+    rows.append(("confinement", sandbox.level().text, "this kernel"))
     text = "".join(f"{name} = {_toml(value)}  # {origin}\n" for name, value, origin in rows)
     return command.out.answer(text, {name: {"value": value, "origin": origin} for name, value, origin in rows})
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from agent_core.errors import ConfigError, ContractError
 from agent_core.messages import assistant, user
+from agent_core.task import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from agent_core.task import Task
 
 REPAIRS = 2
+_LOOKED_AT, _TRIED = 100_000, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +34,13 @@ class Checked:
 
 
 def checked(pattern: Pattern, task: Task, reply: Any) -> Pattern:
-    """Return `Checked` for the pattern's answer; ContractError when the model cannot produce one after REPAIRS corrections."""
+    """Return `Checked` for the pattern's answer; ContractError when the model cannot produce one after REPAIRS corrections.
+
+    An answer that says no, or that not all was done, is nothing to check.
+    """
     answered = yield from pattern
+    if isinstance(answered, Answer) and answered.status:
+        return answered
     text = str(getattr(answered, "text", answered))
     conversation = task.messages()
     for attempt in range(REPAIRS + 1):
@@ -69,7 +77,8 @@ def read(text: str, reply: Any) -> tuple[Any, str]:
 def first_object(text: str) -> Any:
     """Return the first JSON object or array in a text (models like to put one between words or fences), or None."""
     decoder = json.JSONDecoder()
-    for place in (i for i, letter in enumerate(text[:100_000]) if letter in "{["):
+    starts = (place for place, letter in enumerate(text[:_LOOKED_AT]) if letter in "{[")
+    for place in islice(starts, _TRIED):
         try:
             return decoder.raw_decode(text, place)[0]
         except (ValueError, RecursionError):

@@ -322,6 +322,8 @@ def _one(option: Option, value: Any) -> Any:
         value = os.fspath(value)
     if isinstance(value, str):
         return convert(option, value)
+    if option.parse is not None:  # a value that was parsed before
+        return value
     if isinstance(value, bool) != (option.kind == "flag"):
         raise TypeError(f"{value!r} does not fit")
     return value if option.kind == "flag" else _figure(option, value)

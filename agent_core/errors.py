@@ -37,13 +37,20 @@ Each class has `status` (the exit status), `code` (the word in records) and `ret
 
 from __future__ import annotations
 
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 
 class AgentError(Exception):
-    """Anything that ends a run. `hint` says what to try."""
+    """Anything that ends a run. `hint` says what to try; `facts`: what a called agent's record says of its own run."""
 
     status = 70
     code = "internal"
     retryable = False
+    facts: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, message: str, *, hint: str = "", cause: str = "") -> None:
         """Keep the message (one line), the hint and the technical cause."""

@@ -177,7 +177,8 @@ def perform(effect: Any, run: Run, path: str) -> Steps:
         case Note():
             return (yield run.event(effect.kind, path, **effect.data))
         case Generator():
-            return (yield from interpret(effect, run, f"{path}."))
+            # A branch of its own: calls of another branch are no repetitions of its calls.
+            return (yield from interpret(effect, replace(run, seen={}, malformed=0), f"{path}."))
     raise TypeError(f"a pattern yielded {type(effect).__name__}, which is no effect")
 
 
@@ -193,7 +194,9 @@ def recall(run: Run, path: str, fingerprint: str) -> Event | None:
             f"journal diverged at step {path}", hint="the agent, its prompt or its input changed since; fork instead"
         )
     if event.kind == "effect.failed":
-        raise error_from_json(event.data["error"])
+        error = error_from_json(event.data["error"])
+        error.facts = event.data.get("facts") or {}
+        raise error
     return event
 
 
@@ -407,13 +410,13 @@ def _check_malformed(act: Act, run: Run) -> None:
 def _tool(call: ToolCall, run: Run, path: str) -> Steps:
     """Run one call of the model. Whatever goes wrong is a result that the model is shown; only limits end the run."""
     print_ = _call_key(call)
-    event = recall(run, path, print_)
     count = run.seen[print_] = run.seen.get(print_, 0) + 1
+    if count >= STOP_AT and path not in run.recorded:
+        raise RepeatLimit(f"the model asked for the same call of {call.name} {count} times", hint="rephrase the task")
+    event = recall(run, path, print_)
     if event is not None:
         _label(call, run, event.data["error"])
         return _result_from_json(event.data)
-    if count >= STOP_AT:
-        raise RepeatLimit(f"the model asked for the same call of {call.name} {count} times", hint="rephrase the task")
     began = run.clock()
     result = yield from _called(call, run, path, print_, count)
     _label(call, run, result.error)
@@ -460,7 +463,7 @@ def _called(call: ToolCall, run: Run, path: str, print_: str, count: int) -> Ste
         effects=not tool.read_only,
         durable=_is_consequential(tool),
     )
-    result = yield from _guarded(call, tool, (arguments, consent.grants), print_, run)
+    result = yield from _guarded(call, tool, (arguments, consent.grants), print_, run, path)
     if result.error is None:
         run.totals.denied = None
     return result
@@ -513,7 +516,9 @@ def _edited(answer: Any) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _guarded(call: ToolCall, tool: Tool, given: tuple[Mapping[str, Any], tuple[str, ...]], print_: str, run: Run) -> Steps:
+def _guarded(
+    call: ToolCall, tool: Tool, given: tuple[Mapping[str, Any], tuple[str, ...]], print_: str, run: Run, path: str
+) -> Steps:
     """Let the guards decide about the call, make it, and make it again where they say so.
 
     `given`: the arguments, and the grants that a person consented to.
@@ -532,7 +537,7 @@ def _guarded(call: ToolCall, tool: Tool, given: tuple[Mapping[str, Any], tuple[s
             return decision.outcome
         until = run.until(tool.timeout or run.tool_timeout)
         passed = {**arguments, tool.context_name: run.context(until, grants)} if tool.wants_context else arguments
-        result = yield from _invoked(call, tool, passed, until, run)
+        result = yield from _invoked(call, tool, passed, until, run, path)
         verdict = guarding.after(run.guards, outward, result, attempt, run.clock())
         if not isinstance(verdict, guarding.Retry):
             return result
@@ -555,12 +560,15 @@ def _refusal(call: ToolCall, tool: Tool | None, run: Run, count: int) -> ToolRes
     return None
 
 
-def _invoked(call: ToolCall, tool: Tool, arguments: Mapping[str, Any], until: float | None, run: Run) -> Steps:
+def _invoked(call: ToolCall, tool: Tool, arguments: Mapping[str, Any], until: float | None, run: Run, path: str) -> Steps:
     """Call the function; its text is capped for the model, its value is not."""
     from agent_core.tool import cap, failure, render
 
     try:
         value = yield Invoke(tool.function, arguments, until)
+        if isinstance(value, Call):
+            # A tool that asks another agent says so; the call is made, counted and bounded like any other.
+            value = yield from _call(value, run, f"{path}.0")
         text, value = render(value)
     except Exception as error:  # noqa: BLE001 - the one catch at the tool edge: a tool's fault is the model's to deal with
         if _past(run):
@@ -596,7 +604,7 @@ def _call(call: Call, run: Run, path: str) -> Steps:
     print_ = _hash("call", name, call.message)
     event = recall(run, path, print_)
     if event is not None:
-        return event.data["output"]
+        return _told(event.data)
     if run.depth >= DEPTH_LIMIT:
         raise DepthLimit(f"{name} would be the {DEPTH_LIMIT + 1}th agent in a chain of calls", hint="do agents call each other?")
     carrier = _carrier(call.agent, run)
@@ -611,12 +619,28 @@ def _call(call: Call, run: Run, path: str) -> Steps:
     except AgentError as error:
         guarding.after(run.guards, outward, error, 0, run.clock())
         yield run.event("call.failed", path, agent=name, error=error_to_json(error), wall_ms=_ms(run.clock() - began))
+        yield run.event("effect.failed", path, print_, error=error_to_json(error), **_facts(error))
         raise
     guarding.after(run.guards, outward, output, 0, run.clock())
     if getattr(carrier, "outside", False):
         run.totals.seen.add(taint.UNTRUSTED)
-    yield run.event("call.finished", path, print_, agent=name, output=output, wall_ms=_ms(run.clock() - began))
+    yield run.event("call.finished", path, print_, agent=name, output=output, wall_ms=_ms(run.clock() - began), **_facts(output))
     return output
+
+
+def _facts(outcome: Any) -> dict[str, Any]:
+    """Return what a peer's record said of its run (see `peers.Said`), for the journal."""
+    facts = getattr(outcome, "facts", None)
+    return {"facts": dict(facts)} if facts else {}
+
+
+def _told(data: Mapping[str, Any]) -> str:
+    """Return a recorded answer with what was said of its run, so that a replay reads the same."""
+    if not data.get("facts"):
+        return str(data["output"])
+    from agent_core.peers import Said
+
+    return Said.of(data["output"], data["facts"])
 
 
 def _carrier(agent: Any, run: Run) -> Any:

@@ -11,8 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from agent_core.errors import LimitError
 from agent_core.messages import user
-from agent_core.task import DATA_RULE, Task
+from agent_core.task import DATA_RULE, Answer, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,6 +61,8 @@ class Member:
 
             pattern = checked(pattern, task, self.reply)
         value = yield from interpret(pattern, self._child(run, tools), prefix)
+        if isinstance(value, Answer) and value.status == 4:
+            raise LimitError(f"{self.name}: {value.problem or 'not all of it was done'}")
         return str(getattr(value, "text", value))
 
     def _schema(self) -> dict[str, Any] | None:

@@ -208,7 +208,14 @@ def parse(argv: Sequence[str], options: Sequence[Option]) -> Parsed:
     reader = _Reader(list(argv), {option.name: option for option in options}, {o.short: o for o in options if o.short})
     while reader.rest:
         reader.take(reader.rest.pop(0))
-    return Parsed({name: tuple(v) if isinstance(v, list) else v for name, v in reader.values.items()}, tuple(reader.words))
+    return Parsed({name: _value(*given) for name, given in reader.values.items()}, tuple(reader.words))
+
+
+def _value(option: Option, texts: list[str]) -> Any:
+    """Return what was given for a flag: of several texts the last one counts, unless the flag collects them."""
+    if not option.takes_value:
+        return True
+    return tuple(convert(option, text) for text in texts) if option.repeat else convert(option, texts[-1])
 
 
 @dataclass(slots=True)
@@ -218,7 +225,7 @@ class _Reader:
     rest: list[str]
     long: Mapping[str, Option]
     short: Mapping[str, Option]
-    values: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, tuple[Option, list[str]]] = field(default_factory=dict)
     words: list[str] = field(default_factory=list)
 
     def take(self, arg: str) -> None:
@@ -255,7 +262,7 @@ class _Reader:
 
     def keep(self, option: Option, value: str | None) -> None:
         if not option.takes_value:
-            self.values[option.field] = True
+            self.values[option.field] = (option, [])
             return
         if value is None and option.optional is not None:
             value = option.optional
@@ -263,11 +270,7 @@ class _Reader:
             if not self.rest:
                 raise UsageError(f"{label(option)} needs a value", hint=f"{label(option)} {option.shown}")
             value = self.rest.pop(0)
-        converted = convert(option, value)
-        if option.repeat:
-            self.values.setdefault(option.field, []).append(converted)
-        else:
-            self.values[option.field] = converted
+        self.values.setdefault(option.field, (option, []))[1].append(value)
 
 
 def _rows(group: str, *rows: Option) -> tuple[Option, ...]:
@@ -406,7 +409,7 @@ _PLUGINS = _rows(
     _set("mcp-config", "path", "use the servers of a file with `mcpServers`", default="", plugin=_MCP),
     _set("otel", "text", "send spans to an OTLP endpoint", default="", metavar="URL", plugin=_OBSERVE),
     _set("log", "path", "append structured logs (JSON lines) to a file", default="", plugin=_OBSERVE),
-    _set("log-level", "text", "what is logged: LEVEL or PART=LEVEL,…", default="info", metavar="LEVEL"),
+    _set("log-level", "text", "what is logged: LEVEL, or PART=LEVEL and so on", default="info", metavar="LEVEL"),
 )
 _ABOUT = _rows(
     "About",

@@ -33,12 +33,12 @@ def first_ask(agent: Agent, job: Job, settings: Settings) -> tuple[Ask, Provider
 
 
 def _first(effect: Any) -> Ask:
-    """Return the first Ask of a pattern, also inside `All`."""
-    from agent_core.effects import All, Ask
+    """Return the first Ask of a pattern, also inside `All`; what it notes before that is passed over."""
+    from agent_core.effects import All, Ask, Note
 
     while not isinstance(effect, Ask):
         if hasattr(effect, "send"):
-            pattern, effect = effect, next(effect, None)
+            pattern, effect = effect, next((each for each in effect if not isinstance(each, Note)), None)
             pattern.close()
         elif isinstance(effect, All) and effect.effects:
             effect = effect.effects[0]

@@ -210,7 +210,7 @@ class Session:
         from agent_core.tool import jsonable
 
         mine = {name: value for name, value in self.settings.extra.items() if name not in GENERAL}
-        extra = {name: value for name, value in jsonable(mine).items() if value not in (None, "", [], False)}
+        extra = {name: value for name, value in jsonable(mine).items() if value not in (None, "", []) and value is not False}
         name, arguments = self.job.command
         return {**({"extra": extra} if extra else {}), **({"command": [name, jsonable(dict(arguments))]} if name else {})}
 

@@ -190,7 +190,7 @@ def test_an_interrupt_ends_follow_the_way_the_signal_would(store, data_dir):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["show", "nope"], 'no run "nope"'), (["show"], "takes one RUN"), (["list", "x"], "takes no words"), (["lits"], "list"),
+        (["show", "nope"], 'no run "nope"'), (["show"], "needs RUN"), (["list", "x"], "takes no word"), (["lits"], "list"),
         (["fork", "run1"], "--at"), (["fork", "run1", "--at", "9"], "has 3 events"), (["fork", "run1", "--at", "x"], "--at"),
         (["fork", "run1", "--at", "1", "--set", "nput=x"], "input"), (["fork", "run1", "--at", "1", "--set", "x"], "FIELD=TEXT"),
         (["fork", "run1", "--at", "1", "--set", "temperature=hot"], "temperature"), (["--nope"], "--nope"),
@@ -232,7 +232,7 @@ def test_card_version_and_help_answer_without_a_store(log, data_dir):
 
     assert (card["schema"], card["name"], card["stdin"]) == ("agent-card/1", "agent-log", "none")
     assert log("--version")[1] == "agent-log 0.1.0\n"
-    assert all(command in log("--help")[1] for command in agent_log.COMMANDS)
+    assert all(command in log("--help")[1] for command in ("list", "show", "pipeline", "cost", "fork"))
     assert not data_dir.exists()
 
 
@@ -325,3 +325,51 @@ def test_an_agent_that_is_only_a_file_is_found_where_its_run_says(store, log, tm
     store.append(Event("run.started", "run1", time=1.0, data={"agent": "my-agent", "input": "x", "source": str(program)}))
 
     assert log("resume", "run1") == (4, "called with --resume run1\n", "")
+
+
+# --- pipelines and bills
+
+
+def test_pipeline_shows_the_stages_of_a_pipe_and_one_bill(store, log):
+    for place, run in enumerate(("one", "two")):
+        facts = {"pid": place, "ticks": place, "start": 999.0, "stdin": f"pipe:{place}", "stdout": f"pipe:{place + 1}"}
+        store.append(Event("run.started", run, time=1000.0 + place, data={"agent": f"a-{run}", "lineage": facts}))
+        store.append(Event("run.finished", run, time=1005.0, data={"status": place * 4}))
+    status, said, problems = log("pipeline", "two", "--json")
+    seen = structured(said)
+
+    assert (status, problems) == (0, "")
+    assert [(stage["agent"], stage["run_id"], stage["status"], stage["cost_usd"], stage["via"]) for stage in seen["stages"]] == [
+        ("a-one", "one", 0, "0", ""),
+        ("a-two", "two", 4, "0", "pipe"),
+    ]
+    assert (len(seen["trace"]), seen["total"]) == (32, {"cost_usd": "0", "stages": 2, "calls": 0})
+    assert [line.split()[1:3] for line in log("pipeline")[1].splitlines()[1:3]] == [["one", "ok"], ["two", "exit"]]
+
+
+def test_cost_says_what_is_unknown(store, log):
+    record_run(store)
+    status, said, _ = log("cost", "--by", "model", "--json")
+
+    assert (status, structured(said)["total"]["cost_usd"], structured(said)["total"]["unknown_calls"]) == (0, None, 2)
+    assert log("cost")[1].splitlines()[1].endswith("0 and 2 calls of unknown price")
+    assert structured(log("cost", "--since", "1h", "-j")[1])["rows"] == []
+
+
+@pytest.mark.parametrize("command", ["pipeline", "cost"])
+def test_where_nothing_is_recorded_there_is_no_pipeline_and_no_bill(log, data_dir, command):
+    assert log(command)[:2] == ((2, "") if command == "pipeline" else (0, ""))
+    assert not data_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [(["pipeline", "a", "b"], "one RUN"), (["pipeline", "nope"], "no run"), (["cost", "--since", "x"], "--since"), (["cost", "--by", "x"], "--by"),
+     (["cost", "--at", "1"], "fork"), (["resume", "run1", "--approve", "--deny"], "one decision"), (["resume", "run1", "--deny"], "does not wait")],
+)  # fmt: skip
+def test_a_wrong_use_of_the_newer_commands_is_status_2(store, log, args, words):
+    record_run(store)
+    status, said, problems = log(*args)
+
+    assert (status, said) == (2, "")
+    assert words in problems
