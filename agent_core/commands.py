@@ -156,7 +156,7 @@ def find(agent: Agent, words: Sequence[str]) -> tuple[Spec, list[str]]:
     names = {name_of(function): function for function in agent.commands}
     if words and words[0] in names:
         return spec(names[words[0]]), list(words[1:])
-    if agent.default:
+    if agent.default and (not words or spec(names[agent.default]).words):
         return spec(names[agent.default]), list(words)
     if not words:
         raise UsageError("which command?", hint=", ".join(names))
@@ -302,7 +302,7 @@ def _shown(command: Command, value: Any) -> int:
     else:
         from agent_core import records
 
-        command.out.finish(records.plain_data(answer.text, answer.value, answer.status))
+        command.out.finish(records.plain_data(answer.text, answer.value, answer.status, command.out.upstream))
     return answer.status
 
 

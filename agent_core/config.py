@@ -144,7 +144,13 @@ def load(
     _environment(merge, given)
     for key, value in flags.items():
         _flag(merge, key, value)
-    return _settings(merge, given, here)
+    settings = _settings(merge, given, here)
+    if not given.get("AGENT_CEILING"):
+        return settings
+    from agent_core import ceiling
+
+    lowered: Settings = ceiling.lowered(settings, given["AGENT_CEILING"])
+    return lowered
 
 
 def config_files(env: Mapping[str, str], cwd: str) -> tuple[ConfigFile, ...]:

@@ -294,33 +294,38 @@ async def _gather(op: Gather, tell: Teller) -> list[Outcome]:  # noqa: PLR0915 -
     outcomes: list[Outcome] = [Outcome(cancelled=True)] * len(op.programs)
     gate = asyncio.Semaphore(op.limit) if op.limit else None
     needed = len(op.programs) if op.enough is None else op.enough
+    good = failed = 0
     over = asyncio.Event()
 
     async def one(index: int, program: Program) -> None:
         if gate is None:
-            outcomes[index] = await _settled(program, tell)
-        else:
-            async with gate:
-                outcomes[index] = await _settled(program, tell)
-        settle()
+            settle(index, await _settled(program, tell))
+            return
+        async with gate:
+            if not over.is_set():
+                settle(index, await _settled(program, tell))
 
-    def settle() -> None:
+    def settle(index: int, outcome: Outcome) -> None:
+        nonlocal good, failed
+        outcomes[index] = outcome
         # Who waits for a person has not failed: the others go on, and only then does the run park.
-        failed = sum(outcome.error is not None and not isinstance(outcome.error, WaitingError) for outcome in outcomes)
-        good = sum(outcome.error is None and not outcome.cancelled for outcome in outcomes)
+        failed += outcome.error is not None and not isinstance(outcome.error, WaitingError)
+        good += outcome.error is None and not outcome.cancelled
         if (op.enough is not None and good >= needed) or failed > len(outcomes) - needed:
             over.set()
 
     tasks = [asyncio.create_task(one(*pair)) for pair in enumerate(op.programs)]
     watcher = asyncio.create_task(over.wait())
+    everyone: asyncio.Future[Any] = asyncio.gather(*tasks)
     try:
-        everyone: asyncio.Future[Any] = asyncio.gather(*tasks)
         both: list[asyncio.Future[Any]] = [everyone, watcher]
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in (*tasks, watcher):
             task.cancel()
         await asyncio.gather(*tasks, watcher, return_exceptions=True)
+        if everyone.done() and not everyone.cancelled():
+            everyone.exception()  # the children's cancellation; nobody else asks for it, and asyncio would say so on stderr
     return outcomes
 
 

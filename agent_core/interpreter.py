@@ -122,6 +122,7 @@ class Run:
     depth: int = 0
     recorded: Mapping[str, Event] = field(default_factory=dict)
     started: frozenset[str] = frozenset()
+    spent: dict[str, list[Event]] | None = None
     live: bool = True
     totals: Totals = field(default_factory=Totals)
     seen: dict[str, int] = field(default_factory=dict)
@@ -604,7 +605,7 @@ def _call(call: Call, run: Run, path: str) -> Steps:
     print_ = _hash("call", name, call.message)
     event = recall(run, path, print_)
     if event is not None:
-        return _told(event.data)
+        return _told(event, run)
     if run.depth >= DEPTH_LIMIT:
         raise DepthLimit(f"{name} would be the {DEPTH_LIMIT + 1}th agent in a chain of calls", hint="do agents call each other?")
     carrier = _carrier(call.agent, run)
@@ -634,13 +635,38 @@ def _facts(outcome: Any) -> dict[str, Any]:
     return {"facts": dict(facts)} if facts else {}
 
 
-def _told(data: Mapping[str, Any]) -> str:
-    """Return a recorded answer with what was said of its run, so that a replay reads the same."""
-    if not data.get("facts"):
-        return str(data["output"])
+def _told(event: Event, run: Run) -> str:
+    """Return a recorded answer with what was said of its run, and count what it used: its own steps are not taken again."""
+    for spent in [event, *_beneath(event.path, run)]:
+        _recount(spent, run)
+    if not event.data.get("facts"):
+        return str(event.data["output"])
     from agent_core.peers import Said
 
-    return Said.of(data["output"], data["facts"])
+    return Said.of(event.data["output"], event.data["facts"])
+
+
+def _beneath(path: str, run: Run) -> list[Event]:
+    """Return the recorded replies and calls of the agents beneath a position."""
+    if run.spent is None:
+        run.spent = {}
+        for event in run.recorded.values():
+            if event.kind in {"model.replied", "call.finished", "effect.failed"}:
+                steps = event.path.split(".")
+                for length in range(1, len(steps)):
+                    run.spent.setdefault(".".join(steps[:length]), []).append(event)
+    return run.spent.get(path, [])
+
+
+def _recount(event: Event, run: Run) -> None:
+    if event.kind == "model.replied":
+        run.totals.steps += 1
+        data = event.data
+        _count(run, reply_from_json(data), data["provider"], data.get("cost"), data.get("basis", ""))
+    elif (event.data.get("facts") or {}).get("usage"):
+        from agent_core.peers import count
+
+        count(run.totals, event.data["facts"]["usage"])
 
 
 def _carrier(agent: Any, run: Run) -> Any:

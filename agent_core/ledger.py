@@ -246,6 +246,12 @@ class SharedBudget:
         self._settle(taken[0], taken[1] if cost is None else cost, self.rows)
         return guards.ACCEPT
 
+    def leave(self, call: Outward) -> None:
+        """Give back what was reserved for a call that is not made."""
+        taken = self._open.pop(id(call), None)
+        if taken is not None:
+            self._settle(taken[0], 0, self.rows)
+
     def charge(self, cost: int) -> None:
         """Count money that was spent elsewhere."""
         self._settle("", cost, self.rows)

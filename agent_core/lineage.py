@@ -1,7 +1,6 @@
 """lineage - what a run notes about its process, so that the runs of a shell pipe can be found to be one thing.
 
     facts(environment)         `lineage` of run.started: pipes, process group, the processes above
-    pipelines(store, "last")   the pipelines around a run (`agent_core.pipelines` reads them)
 
 Stages of a shell pipe are siblings: nothing passes from one to the next but text. What they share is a pipe, or the shell that
 made their pipes. This module is on the way of every run, so it imports next to nothing.
@@ -16,17 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from agent_core.pipelines import Pipeline
-    from agent_core.store import Store
-
 ABOVE = 6
-
-
-def pipelines(store: Store, ref: str = "last") -> list[Pipeline]:
-    """Return the pipelines around a run, its own first; see `agent_core.pipelines.around`."""
-    from agent_core.pipelines import around
-
-    return around(store, ref)
 
 
 def facts(environment: Mapping[str, str] | None = None) -> dict[str, Any]:

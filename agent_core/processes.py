@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from agent_core.errors import Failed, LimitError
 from agent_core.ops import Completed, Spawn
 
+GRACE = 2.0
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -40,13 +42,25 @@ async def _spawned(op: Spawn, enter: Callable[[], None] | None) -> Completed:
         return Completed(await process.wait(), out, err)
     finally:
         if process.returncode is None:
-            _kill(process.pid)
-            await process.wait()
+            await _stop(process)
 
 
-def _kill(pid: int) -> None:
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    """Ask the group to end, so that an agent in it can stop its own children (they have groups of their own); then kill it."""
+    _signal(process.pid, signal.SIGTERM)
     try:
-        os.killpg(pid, signal.SIGKILL)
+        async with asyncio.timeout(GRACE):
+            await process.wait()
+    except TimeoutError:
+        pass
+    finally:
+        _signal(process.pid, signal.SIGKILL)
+    await process.wait()
+
+
+def _signal(group: int, number: int) -> None:
+    try:
+        os.killpg(group, number)
     except ProcessLookupError:
         return
 

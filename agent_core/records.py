@@ -220,13 +220,15 @@ def failure_data(error: AgentError, status: int, stop: str, upstream: Upstream |
     }  # fmt: skip
 
 
-def plain_data(output: str, structured: Any = None, status: int = 0) -> dict[str, Any]:
-    """Return `data` of a terminal record that needed no run (lists, cards)."""
+def plain_data(output: str, structured: Any = None, status: int = 0, upstream: Upstream | None = None) -> dict[str, Any]:
+    """Return `data` of a terminal record that needed no run (lists, cards, filters); the bill of `upstream` is carried on."""
+    before = upstream or Upstream()
     return {
         "status": "ok" if status == 0 else EXIT_TABLE.get(status, "error"), "exit": status,
         "output": output, "content": [{"type": "text", "text": output}], "structuredContent": structured,
         "isError": False, "stop": "final", "steps": 0, "run_id": None, "model": None, "provider": None,
-        "usage": dict(_UNKNOWN_USAGE), "total": {"cost_usd": "0", "stages": 1}, "provenance": [], "error": None,
+        "usage": dict(_UNKNOWN_USAGE), "total": {"cost_usd": before.cost_usd, "stages": before.stages + 1},
+        "provenance": list(before.provenance), "error": None,
     }  # fmt: skip
 
 

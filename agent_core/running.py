@@ -96,6 +96,7 @@ class Session:
 
     def prepare(self, providers: Any, store: Any) -> None:
         """Open the journal, load what a resumed run recorded, choose providers, and tell that the run started."""
+        check_depth(self.settings.environment)
         run_id = self._open(store)
         clock = time.monotonic
         deadline = None if self.settings.timeout is None else self._began + self.settings.timeout
@@ -490,6 +491,14 @@ def _asker(settings: Any) -> Callable[..., str | None]:
     return ask
 
 
+def check_depth(environment: Mapping[str, str]) -> None:
+    """Refuse to begin in a process that was called too deeply."""
+    if environment.get("AGENT_DEPTH"):
+        from agent_core import peers
+
+        peers.check_depth(environment)
+
+
 def depth_of(environment: Mapping[str, str]) -> int:
     """Return how many agents called each other until this one."""
     text = environment.get("AGENT_DEPTH", "")
@@ -546,8 +555,6 @@ def make_guards(settings: Any, deadline: float | None, store: Store | None) -> t
         from agent_core import ledger
 
         chosen += filter(None, [ledger.guard(settings, store)])
-    if settings.rate is not None:
-        chosen.append(guards.Rate(*settings.rate))
     if settings.cache != "off" and store is not None:
         chosen.append(guards.Cache(Replies(store), settings.cache == "only"))
     return guards.chain(chosen)

@@ -77,6 +77,10 @@ def test_a_call_that_waited_for_another_guard_is_reserved_once(store):
     budget.after(call, reply(1), 0, 0.0)
 
     assert budget.rows[0][1].used() == PICO // 1000
+    budget.before(call, 0, 0.0)
+    budget.leave(call)
+    budget.leave(call)
+    assert budget.rows[0][1].used() == PICO // 1000
 
 
 def test_an_unknown_price_is_refused_and_an_unknown_usage_costs_what_was_reserved(store):

@@ -362,7 +362,7 @@ def test_a_migration_keeps_a_copy_of_the_file_and_all_rows(store, path):
     assert connection.execute("SELECT x FROM more").fetchall() == [(7,)]
     assert connection.execute("SELECT id FROM runs").fetchall() == [("r",)]
     connection.close()
-    with sqlite3.connect(path.with_name("agents.db.v1")) as copy:
+    with sqlite3.connect(path.with_name(f"agents.db.v{len(MIGRATIONS)}")) as copy:
         assert copy.execute("SELECT id FROM runs").fetchall() == [("r",)]
     copy.close()
 

@@ -1,12 +1,15 @@
 """Groups: who is asked what, what is made of it, what fails; killed and resumed at every outcome."""
 
+import ast
 import asyncio
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from single_mind import kinds, request, run, survives
 
+import agent_patterns as patterns
 from agent_core.effects import All, Call
 from agent_core.errors import DeadlineError, DivergedError, ServerError, UsageError, WaitingError
 from agent_core.interpreter import Run
@@ -303,6 +306,19 @@ def test_members_keep_their_own_model():
     ran = run(group(task(), Group([big, small], reduce="majority")), model(big="4", small="4"))
 
     assert [event.data["provider"] for event in ran.outcomes if event.kind == "model.replied"] == ["list", "list"]
+
+
+@pytest.mark.parametrize("name", ["group", "debate", "swarm", "reduce", "novelty", "ballot"])
+def test_a_pattern_knows_no_store_clock_chance_network_or_process(name):
+    tree = ast.parse((Path(patterns.__file__).parent / f"{name}.py").read_text("utf-8"))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    pure = {"__future__", "math", "re", "json", "unicodedata", "collections", "collections.abc", "dataclasses", "typing"}
+    core = {f"agent_core.{each}" for each in ("effects", "errors", "members", "messages", "task", "checked", "options")}
+
+    assert {each for each in imported - pure - core if not each.startswith("agent_patterns.")} == set()
+    assert "open" not in called
 
 
 def test_it_is_pure():

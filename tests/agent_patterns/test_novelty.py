@@ -1,10 +1,13 @@
 """Novelty by words and numbers: 0 for a copy, 1 for nothing in common, every figure countable by hand."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_patterns.novelty import Lexicon, agreement, cosine, diversity, features, judge, mean_similarity, similarity, topics
+from agent_patterns.reduce import normal
 
 TEXT = "The roof leaks. Repair costs $12,500 and takes 3 weeks."
 
@@ -115,6 +118,27 @@ def test_embeddings_replace_words_where_they_are_given():
     assert [one.score for one in judged] == [1, 1, 0]
     assert cosine([1, 0], [1]) == cosine([0, 0], [1, 1]) == 0.0
     assert cosine([1, 1], [-1, -1]) == 0.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1," * 100_000,
+        "1,111" * 40_000,
+        "a'" * 100_000,
+        "1." * 100_000,
+        "$" * 200_000,
+        "9" * 200_000,
+        "usd " * 50_000,
+        "1 k" * 60_000,
+    ],
+)
+def test_hostile_text_is_read_in_no_time(text):
+    began = time.monotonic()
+    features(text)
+    normal(text)
+
+    assert time.monotonic() - began < 2
 
 
 @given(st.text(max_size=80), st.text(max_size=80))

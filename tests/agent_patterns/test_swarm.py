@@ -89,6 +89,26 @@ def test_any_text_has_parts_with_ids_of_their_own_and_needs_that_came_before(tex
         seen.add(part.id)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "“" * 50_000,
+        " " * 100_000 + "then",
+        "(" * 50_000,
+        ", " * 50_000,
+        "and " * 50_000,
+        '"' * 50_001,
+        ". " * 50_000,
+        "\t\n" * 50_000,
+    ],
+)
+def test_hostile_text_is_split_in_no_time(text):
+    began = time.monotonic()
+    lexical(text)
+
+    assert time.monotonic() - began < 2
+
+
 def test_not_more_parts_than_allowed():
     assert len(lexical(", ".join("abcdefgh" * 20))[0]) == MOST
     assert len(read_parts(json.dumps([str(n) for n in range(500)]))) == MOST

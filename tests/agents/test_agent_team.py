@@ -133,6 +133,15 @@ def test_a_failing_member_is_reported_and_the_others_answer(team):
     assert "bad failed: " in done.stderr
 
 
+def test_an_address_where_nobody_listens_is_a_failed_member(team):
+    _, data, _ = team(
+        "orchestra", "Q?", "--reduce", "merge", "--member", "a=A", "--member", "http://127.0.0.1:9/agent", script=[{"text": "fine"}]
+    )
+    found = data["structuredContent"]
+
+    assert (data["output"], found["failure_count"], found["failures"][0]["code"]) == ("## a\n\nfine", 1, "transport")
+
+
 def test_too_few_answers_are_status_4_and_the_rest_is_in_the_record(team):
     args = ("orchestra", "Q?", "--reduce", "merge", "--enough", "1", "--member", "a=A", "--member", "bad@openai:fault:500=B")
     done, data, _ = team(*args, script=[{"text": "fine"}])
