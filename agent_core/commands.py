@@ -244,7 +244,15 @@ def call(command: Command) -> int:
     if one.is_run:
         made = arguments(one, words, {**command.parsed.values, **_set(command)}) if words or not _recorded(command) else {}
         rest = instruction(one, words)
-        return asking.one_run(replace(command, parsed=replace(command.parsed, words=tuple(rest)), chosen=(one.name, made)))
+        dash = ("-",) if "-" in command.parsed.words else ()
+        chosen = replace(command, parsed=replace(command.parsed, words=(*rest, *dash)), chosen=(one.name, made))
+        if asking.in_rows(command):
+            from agent_core import rows
+
+            return rows.run(chosen)
+        return asking.one_run(chosen)
+    if asking.in_rows(command):
+        raise UsageError(f"{one.name} is no run: it takes no rows", hint="drop --lines or --records")
     made = arguments(one, words, {**_set(command), **command.parsed.values})
     if any(parameter.name == "stdin" for parameter in one.flags):
         made |= _stdin(command, one)

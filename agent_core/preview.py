@@ -24,7 +24,7 @@ def first_ask(agent: Agent, job: Job, settings: Settings) -> tuple[Ask, Provider
 
     names, _ = choose.route(settings)
     provider = choose.resolve(names[0], settings)
-    ask = _first(agent.steps(agent.task(job, settings, agent.tools), settings))
+    ask = _first(agent.steps(agent.task(job, settings, agent.tools), settings, job))
     temperature = settings.temperature if ask.temperature is None else ask.temperature
     tokens = settings.max_tokens if ask.max_tokens is None else ask.max_tokens
     ask = replace(ask, temperature=temperature, max_tokens=tokens)

@@ -161,7 +161,7 @@ def _worker(command: Command, settings: Settings) -> Callable[[Row], RunResult]:
 
     def ask(row: Row) -> RunResult:
         asked = asking.Asked(words, (("row", row.text),)) if words else asking.Asked(row.text)
-        job = Job(asked.message, provenance=asked.provenance, traceparent=trace, subject=row.subject)
+        job = Job(asked.message, provenance=asked.provenance, traceparent=trace, subject=row.subject, command=command.chosen)
         return execute(agent, job, settings, providers=providers)
 
     return ask

@@ -180,6 +180,8 @@ class Session:
         self.settings = replace(self.settings, **kept, extra={**self.settings.extra, **extra})
         name, arguments = start.data.get("command") or ("", {})
         self.job = replace(self.job, command=(name, arguments))
+        if self.job.resume and not self.settings.script and start.data.get("script"):
+            self.settings = replace(self.settings, script=start.data["script"])
         if self.job.resume and not self.settings.provider:
             self.settings = replace(
                 self.settings, provider=start.data.get("route") or "", model=self.settings.model or start.data.get("model") or ""

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from agent_core import catalogue, lineage
+from agent_core import catalogue
 from agent_core.store import open_store
+from agent_plugins.observe import pipelines
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFINITION = """#!{python}
@@ -74,7 +75,7 @@ def suite(tmp_path):
 
     def pipeline():
         store = open_store(data / "agents.db")
-        found = lineage.pipelines(store)
+        found = pipelines.around(store)
         store.close()
         return found
 

@@ -74,7 +74,10 @@ def test_variables_are_compared_as_text_or_as_what_they_are(condition, expected)
     assert holds(read(condition), "review", scope()) is expected
 
 
-@pytest.mark.parametrize("said", ["not approved", "NOT approved!", '{"verdict": "not approved"}', '{"verdict": ["approved"]}', "approved, no: not approved"])
+@pytest.mark.parametrize(
+    "said",
+    ["not approved", "NOT approved!", '{"verdict": "not approved"}', '{"verdict": ["approved"]}', "approved, no: not approved"],
+)
 def test_not_approved_does_not_take_the_approved_edge_under_the_structured_condition(said):
     assert not holds(read({"at": "/verdict", "equals": "approved"}), "review", scope(said))
 
@@ -84,7 +87,9 @@ def test_not_approved_takes_the_edge_of_contains_which_is_why_there_is_a_structu
 
 
 @pytest.mark.parametrize("state", ["failed", "skipped", "pending"])
-@pytest.mark.parametrize("condition", [{"contains": "a"}, {"not": {"contains": "a"}}, {"not": {"at": "/x", "equals": 1}}, {"equals": ""}, "on_success"])
+@pytest.mark.parametrize(
+    "condition", [{"contains": "a"}, {"not": {"contains": "a"}}, {"not": {"at": "/x", "equals": 1}}, {"equals": ""}, "on_success"]
+)
 def test_a_node_without_an_output_satisfies_no_test_and_no_negated_test(state, condition):
     assert not holds(read(condition), "review", scope("", state))
     assert not holds(read(condition), "nobody", scope("", state))
@@ -151,7 +156,7 @@ def test_pointers_are_those_of_rfc_6901(pointer, expected):
     assert pointed({"a": [1, {"": 2}], "m~n": 3}, pointer) == expected
 
 
-@pytest.mark.parametrize("pointer", ["/b", "/a/2", "/a/-", "/a/-1", "/a/01", "/a/x", "/a/0/x", "/a/1e0", "/a/٠"])
+@pytest.mark.parametrize("pointer", ["/b", "/a/2", "/a/-", "/a/-1", "/a/01", "/a/x", "/a/0/x", "/a/1e0", "/a/\u0660"])
 def test_a_pointer_to_nothing_points_to_nothing(pointer):
     with pytest.raises(LookupError):
         pointed({"a": [1, {"": 2}]}, pointer)
@@ -199,7 +204,18 @@ def test_references_to_outputs_variables_and_items(template, expected):
 
 @pytest.mark.parametrize(
     "template",
-    ["{{ }}", "{{ inputs }}", "{{ vars }}", "{{ nodes.a }}", "{{ nodes.a.b }}", "{{ 1 + 1 }}", "{{ input | upper }}", "{{ nodes.a.output.b }}", "{{ input#x }}", "{{ __class__ }}"],
+    [
+        "{{ }}",
+        "{{ inputs }}",
+        "{{ vars }}",
+        "{{ nodes.a }}",
+        "{{ nodes.a.b }}",
+        "{{ 1 + 1 }}",
+        "{{ input | upper }}",
+        "{{ nodes.a.output.b }}",
+        "{{ input#x }}",
+        "{{ __class__ }}",
+    ],
 )
 def test_a_reference_to_nothing_is_told(template):
     with pytest.raises(ValueError, match="refers to nothing"):

@@ -7,6 +7,9 @@ import time
 from collections.abc import Generator
 
 import pytest
+import tomli_w
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from single_mind import survives
 
 from agent_core.effects import All, Call, Note, Wait
@@ -32,7 +35,9 @@ def plan(toml, process="", **files):
 
 def chain(*names):
     """Return nodes that follow one another and call the peer."""
-    return "\n".join(f'[nodes.{name}]\nagent = "peer"\nafter = {json.dumps(names[:place][-1:])}' for place, name in enumerate(names))
+    return "\n".join(
+        f'[nodes.{name}]\nagent = "peer"\nafter = {json.dumps(names[:place][-1:])}' for place, name in enumerate(names)
+    )
 
 
 class Walked:
@@ -56,7 +61,7 @@ class Walked:
             outcome = error = None
             try:
                 outcome = self.outcome(effect)
-            except Exception as problem:
+            except Exception as problem:  # noqa: BLE001 - thrown into the pattern, as the engine does it
                 error = problem
 
     def outcome(self, effect):
@@ -73,7 +78,8 @@ class Walked:
                 self.questions.append(effect.for_)
                 return self.said("?", effect.for_)
             case Note():
-                self.notes.append((effect.kind, effect.data))
+                return self.notes.append((effect.kind, effect.data))
+        raise TypeError(effect)
 
     def said(self, name, message):
         answer = self.answers.get(name, f"<{name}>")
@@ -108,12 +114,21 @@ def test_a_chain_can_be_played_as_a_list_of_effects():
     played = play(graph(Task(user("in")), plan(chain("a", "b"))), outcomes=[None, None, "A", None, None, "B", None])
 
     assert [type(effect).__name__ for effect in played.effects] == ["Note", "Note", "Call", "Note", "Note", "Call", "Note"]
-    assert [(effect.agent, effect.message) for effect in played.effects if isinstance(effect, Call)] == [("peer", "in"), ("peer", "A")]
+    assert [(effect.agent, effect.message) for effect in played.effects if isinstance(effect, Call)] == [
+        ("peer", "in"),
+        ("peer", "A"),
+    ]
     assert played.text == "B"
 
 
 def test_independent_nodes_run_at_once_and_a_join_waits_for_all_of_them():
-    made = Walked(plan(chain("a") + "".join(f'\n[nodes.{name}]\nagent = "peer"\nafter = ["a"]' for name in "bcd") + '\n[nodes.e]\nagent = "peer"\nafter = ["b", "c", "d"]'))
+    made = Walked(
+        plan(
+            chain("a")
+            + "".join(f'\n[nodes.{name}]\nagent = "peer"\nafter = ["a"]' for name in "bcd")
+            + '\n[nodes.e]\nagent = "peer"\nafter = ["b", "c", "d"]'
+        )
+    )
 
     assert made.waves == [(3, 4)]
     assert made.called == ["a", "b", "c", "d", "e"]
@@ -145,10 +160,59 @@ def test_several_ends_are_shown_with_their_names():
 
 
 def test_the_same_outcomes_always_make_the_same_effects():
-    text = "\n".join(chain(*(f"{letter}{number}" for number in range(3))) for letter in "abc") + '\n[nodes.end]\nagent = "peer"\nafter = ["a2", "b2", "c2"]'
+    text = (
+        "\n".join(chain(*(f"{letter}{number}" for number in range(3))) for letter in "abc")
+        + '\n[nodes.end]\nagent = "peer"\nafter = ["a2", "b2", "c2"]'
+    )
     first, second = Walked(plan(text)), Walked(plan(text))
 
     assert (first.calls, first.waves, first.value) == (second.calls, second.waves, second.value)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.sets(st.integers(0, 9)), min_size=1, max_size=10))
+def test_in_any_graph_of_dependencies_every_node_runs_once_and_after_what_it_needs(needs):
+    after = {number: sorted(each for each in found if each < number) for number, found in enumerate(needs)}
+    made = Walked(
+        plan(
+            "".join(
+                f'[nodes.n{number}]\nagent = "peer"\nafter = {json.dumps([f"n{each}" for each in found])}\n'
+                for number, found in after.items()
+            )
+        )
+    )
+
+    assert sorted(made.called) == sorted(f"n{number}" for number in after)
+    for number, found in after.items():
+        assert all(made.called.index(f"n{each}") < made.called.index(f"n{number}") for each in found)
+    assert set(made.states.values()) == {"completed"}
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 3),
+            st.lists(st.tuples(st.lists(st.integers(0, 4), min_size=1, max_size=2), st.sampled_from("abc")), max_size=3),
+        ),
+        min_size=5,
+        max_size=5,
+    ),
+    st.text("abc", min_size=1),
+)
+def test_whatever_leads_where_a_graph_ends_and_no_node_is_visited_more_than_it_may(nodes, letters):
+    said = (letters[number % len(letters)] for number in range(10_000))
+    table = {
+        f"n{number}": {
+            "agent": "peer", "initial": True, "max_visits": most,
+            "next": [{"to": [f"n{to}" for to in dict.fromkeys(tos)], "when": {"contains": letter}} for tos, letter in edges],
+        }
+        for number, (most, edges) in enumerate(nodes)
+    }  # fmt: skip
+    made = Walked(plan(tomli_w.dumps({"nodes": table})), dict.fromkeys(table, lambda _message: next(said)))
+
+    assert all(made.called.count(name) <= row["max_visits"] for name, row in table.items())
+    assert made.answer.status in {0, 4}
 
 
 # --- transitions
@@ -192,7 +256,9 @@ def test_an_output_that_fits_no_transition_ends_the_graph_with_what_there_is():
 
 
 def test_a_transition_may_lead_to_several_nodes_at_once():
-    made = Walked(plan('[nodes.a]\nagent = "peer"\nnext = [{ to = ["b", "c"] }]\n[nodes.b]\nagent = "peer"\n[nodes.c]\nagent = "peer"'))
+    made = Walked(
+        plan('[nodes.a]\nagent = "peer"\nnext = [{ to = ["b", "c"] }]\n[nodes.b]\nagent = "peer"\n[nodes.c]\nagent = "peer"')
+    )
 
     assert made.waves == [(2, 4)]
     assert made.called == ["a", "b", "c"]
@@ -231,7 +297,10 @@ def test_max_visits_ends_a_loop_and_keeps_what_there_is():
 
 
 def test_visits_can_be_tested_so_that_a_loop_gives_up_in_good_order():
-    made = Walked(plan(LOOP.replace('{ to = "write"', '{ to = "done", when = { of = "write", visits = 2 } }, { to = "write"')), {"review": "no"})
+    made = Walked(
+        plan(LOOP.replace('{ to = "write"', '{ to = "done", when = { of = "write", visits = 2 } }, { to = "write"')),
+        {"review": "no"},
+    )
 
     assert made.called == ["write", "review"] * 2
     assert made.answer.status == 0
@@ -322,7 +391,15 @@ agent = "peer"
 
 @pytest.mark.parametrize(
     ("said", "taken"),
-    [("yes", "paid"), ("Yes ", "paid"), ("no", "kept"), ("not approved", "kept"), ("yes, but", "kept"), ("", "kept"), ("approved? no", "kept")],
+    [
+        ("yes", "paid"),
+        ("Yes ", "paid"),
+        ("no", "kept"),
+        ("not approved", "kept"),
+        ("yes, but", "kept"),
+        ("", "kept"),
+        ("approved? no", "kept"),
+    ],
 )
 def test_only_a_plain_yes_approves(said, taken):
     made = Walked(plan(GATE), {"sum": "40 EUR", "?": said})
@@ -381,7 +458,9 @@ def test_a_breakpoint_asks_before_the_node_runs():
 
 
 def test_a_mind_gets_its_prompt_with_what_led_to_it_as_material():
-    made = Walked(plan(f'{MIND}{chain("a")}\n[nodes.b]\nagent = "m"\nprompt = "Judge this."\nafter = ["a"]\nexpected_output = "a word"'))
+    made = Walked(
+        plan(f'{MIND}{chain("a")}\n[nodes.b]\nagent = "m"\nprompt = "Judge this."\nafter = ["a"]\nexpected_output = "a word"')
+    )
     words, materials = split(made.message("b"))
 
     assert words == "Judge this.\n\nWhat is expected: a word"
@@ -389,24 +468,37 @@ def test_a_mind_gets_its_prompt_with_what_led_to_it_as_material():
 
 
 def test_a_mind_that_begins_gets_the_input_even_if_its_prompt_forgets_it():
-    assert split(Walked(plan(f'{MIND}[nodes.a]\nagent = "m"\nprompt = "Judge."')).message("a")) == ("Judge.", [("input", "the input")])
+    assert split(Walked(plan(f'{MIND}[nodes.a]\nagent = "m"\nprompt = "Judge."')).message("a")) == (
+        "Judge.",
+        [("input", "the input")],
+    )
 
 
 def test_memory_shows_a_mind_what_it_said_before():
     text = LOOP.replace('agent = "peer"\nmax', 'agent = "m"\nmax') + '[agents.m]\nrole = "writer"\nmemory = true'
     made = Walked(plan(text), {"write": ["one", "two"], "review": ["again", "approved"]})
 
-    assert dict(split([message for name, message in made.calls if name == "write"][1])[1]) == {"your last answer": "one", "nodes.review.output": "again", "input": "the input"}
+    assert dict(split([message for name, message in made.calls if name == "write"][1])[1]) == {
+        "your last answer": "one",
+        "nodes.review.output": "again",
+        "input": "the input",
+    }
 
 
 def test_a_tool_gets_its_arguments_as_data():
-    made = Walked(plan(chain("a") + '\n[nodes.t]\ntool = "calc"\narguments = { expression = "{{ nodes.a.output#/sum }}" }\nafter = ["a"]'), {"a": '{"sum": "1 + 1"}'})
+    made = Walked(
+        plan(chain("a") + '\n[nodes.t]\ntool = "calc"\narguments = { expression = "{{ nodes.a.output#/sum }}" }\nafter = ["a"]'),
+        {"a": '{"sum": "1 + 1"}'},
+    )
 
     assert json.loads(made.message("t")) == {"expression": "1 + 1"}
 
 
 def test_an_output_must_fit_its_schema():
-    text = chain("z") + '\n[nodes.a]\nagent = "peer"\nafter = ["z"]\nschema = { type = "object", required = ["n"] }\nnext = [{ to = "b", when = { at = "/n", at_least = 2 } }]\n[nodes.b]\nagent = "peer"'
+    text = (
+        chain("z")
+        + '\n[nodes.a]\nagent = "peer"\nafter = ["z"]\nschema = { type = "object", required = ["n"] }\nnext = [{ to = "b", when = { at = "/n", at_least = 2 } }]\n[nodes.b]\nagent = "peer"'
+    )
 
     assert Walked(plan(text), {"a": 'sure: {"n": 2}'}).called == ["z", "a", "b"]
     assert "'n' is a required property" in Walked(plan(text), {"a": "{}"}).answer.problem
@@ -421,7 +513,14 @@ def test_a_graph_within_a_graph_gets_words_and_variables_and_answers_for_itself(
 
 
 def test_a_graph_within_a_graph_that_fails_is_a_failed_node():
-    made = Walked(plan(chain("a") + '\n[nodes.g]\ngraph = "inner.toml"\nafter = ["a"]\nnext = [{ to = "b", when = "on_failure" }]\n[nodes.b]\nagent = "peer"', inner=chain("x", "y")), {"y": Failed("broke")})
+    made = Walked(
+        plan(
+            chain("a")
+            + '\n[nodes.g]\ngraph = "inner.toml"\nafter = ["a"]\nnext = [{ to = "b", when = "on_failure" }]\n[nodes.b]\nagent = "peer"',
+            inner=chain("x", "y"),
+        ),
+        {"y": Failed("broke")},
+    )
 
     assert made.called == ["a", "x", "y", "b"]
     assert made.value["nodes"]["g"]["error"] == 'inner: node "y": broke'
@@ -445,7 +544,10 @@ def test_a_map_over_nothing_is_done_at_once_and_one_over_too_much_fails():
 
 
 def test_what_stands_in_an_output_is_never_a_template():
-    made = Walked(plan(chain("a") + '\n[nodes.b]\nagent = "peer"\nprompt = "{{ nodes.a.output }}"\nafter = ["a"]'), {"a": "{{ input }} {{ vars.x }}"})
+    made = Walked(
+        plan(chain("a") + '\n[nodes.b]\nagent = "peer"\nprompt = "{{ nodes.a.output }}"\nafter = ["a"]'),
+        {"a": "{{ input }} {{ vars.x }}"},
+    )
 
     assert made.message("b") == "{{ input }} {{ vars.x }}"
 
@@ -454,7 +556,11 @@ def test_what_happens_is_told_as_it_happens():
     made = Walked(plan(LOOP), {"review": ["no", "approved"]})
 
     assert made.notes[0] == ("graph.started", {"graph": "g", "nodes": {"write": [], "review": [], "done": []}})
-    assert made.notes[1:4] == [("node.started", {"node": "write", "visit": 1}), ("node.finished", {"node": "write", "visit": 1, "state": "completed", "error": ""}), ("node.started", {"node": "review", "visit": 1})]
+    assert made.notes[1:4] == [
+        ("node.started", {"node": "write", "visit": 1}),
+        ("node.finished", {"node": "write", "visit": 1, "state": "completed", "error": ""}),
+        ("node.started", {"node": "review", "visit": 1}),
+    ]
 
 
 def test_the_pattern_alone_asks_for_a_file():
@@ -503,14 +609,28 @@ def test_parallel_starts_whatever_waits_for_nothing():
 def test_hierarchical_lets_a_manager_say_who_does_what_and_make_the_result():
     who = []
     assigned = {"find": {"agent": "bob", "instruction": "be quick"}, "check": {"agent": "ada"}, "write": {"agent": "bob"}}
-    made = Walked(plan(CREW, "hierarchical"), {"manager-plan": json.dumps(assigned), "manager-result": "all of it"}, find=lambda node, mind, keep: who.append(mind.name) or (node.name, mind, keep))
+    made = Walked(
+        plan(CREW, "hierarchical"),
+        {"manager-plan": json.dumps(assigned), "manager-result": "all of it"},
+        find=lambda node, mind, keep: who.append(mind.name) or (node.name, mind, keep),
+    )
 
     assert made.called[0] == "manager-plan"
     assert made.called[-1] == "manager-result"
     assert sorted(made.called[1:-1]) == ["check", "find", "write"]
-    assert dict(zip(made.called, who, strict=True)) == {"manager-plan": "manager", "find": "bob", "check": "ada", "write": "bob", "manager-result": "manager"}
+    assert dict(zip(made.called, who, strict=True)) == {
+        "manager-plan": "manager",
+        "find": "bob",
+        "check": "ada",
+        "write": "bob",
+        "manager-result": "manager",
+    }
     assert ("the manager", "be quick") in split(made.message("find"))[1]
-    assert [origin for origin, _ in split(made.message("manager-result"))[1]][1:] == ["nodes.find.output", "nodes.check.output", "nodes.write.output"] or True
+    assert [origin for origin, _ in split(made.message("manager-result"))[1]][1:] == [
+        "nodes.find.output",
+        "nodes.check.output",
+        "nodes.write.output",
+    ] or True
     assert (made.answer.text, made.answer.status) == ("all of it", 0)
 
 
@@ -560,7 +680,12 @@ def test_a_loop_of_a_script_ends_after_max_iters_and_the_script_goes_on():
 
 
 def test_an_empty_side_of_a_branch_is_passed_by():
-    made = Walked(plan('[[steps]]\nname = "a"\nagent = "peer"\n[[steps]]\nbranch = { equals = "x" }\nif_true = [{ name = "b", agent = "peer" }]\n[[steps]]\nname = "c"\nagent = "peer"'), {"a": "y"})
+    made = Walked(
+        plan(
+            '[[steps]]\nname = "a"\nagent = "peer"\n[[steps]]\nbranch = { equals = "x" }\nif_true = [{ name = "b", agent = "peer" }]\n[[steps]]\nname = "c"\nagent = "peer"'
+        ),
+        {"a": "y"},
+    )
 
     assert made.calls == [("a", "the input"), ("c", "y")]
 
@@ -572,7 +697,9 @@ def members(node, who, keep):
     return Member(node.name, "You work.")
 
 
-WORK = LOOP.replace('"peer"', '"m"').replace("[nodes.write]", "[nodes.write]\ninitial = true") + """
+WORK = (
+    LOOP.replace('"peer"', '"m"').replace("[nodes.write]", "[nodes.write]\ninitial = true")
+    + """
 [agents.m]
 role = "one"
 [nodes.x]
@@ -592,24 +719,42 @@ agent = "m"
 prompt = "end"
 after = ["y", "z"]
 """
+)
 
 
 def test_killed_at_any_outcome_a_graph_goes_on_to_the_same_answer_and_asks_nothing_twice():
     def answer(ask):
         text = "\n".join(message.text for message in ask.messages)
-        return "approved" if "second draft" in text else "second draft" if "not yet" in text else "not yet" if "draft" in text else "draft"
+        return (
+            "approved"
+            if "second draft" in text
+            else "second draft"
+            if "not yet" in text
+            else "not yet"
+            if "draft" in text
+            else "draft"
+        )
 
     whole = survives(lambda: graph(Task(user("go")), plan(WORK), members), answer)
 
     assert whole.value.status == 0
-    assert [name for name in whole.value.value["order"] if name not in "x y z end"] == ["write", "review", "write", "review", "done"]
+    assert [name for name in whole.value.value["order"] if name not in "x y z end"] == [
+        "write",
+        "review",
+        "write",
+        "review",
+        "done",
+    ]
     assert len(whole.asked) == 4 + 4
 
 
 @pytest.mark.parametrize("shape", ["chain", "wide"])
 def test_the_cost_of_a_node_does_not_grow_with_the_graph(shape):
     def seconds(count):
-        rows = [f'[nodes.n{number}]\nagent = "peer"\nafter = {json.dumps([f"n{number - 1}"] if number and shape == "chain" else [])}' for number in range(count)]
+        rows = [
+            f'[nodes.n{number}]\nagent = "peer"\nafter = {json.dumps([f"n{number - 1}"] if number and shape == "chain" else [])}'
+            for number in range(count)
+        ]
         made = plan("\n".join(rows))
         best = float("inf")
         for _ in range(3):

@@ -74,7 +74,9 @@ def test_the_numbers_of_a_graph():
 
 
 def test_two_loops_that_share_nodes_are_two_cycles():
-    inner = CONTENT.replace('[nodes.published]\nfinal', '[nodes.published]\nnext = "research"\nmax_visits = 2\nfinal').replace("\nfinal = true", "")
+    inner = CONTENT.replace("[nodes.published]\nfinal", '[nodes.published]\nnext = "research"\nmax_visits = 2\nfinal').replace(
+        "\nfinal = true", ""
+    )
 
     assert summary(plan(inner)) == "ok: 5 nodes, 6 edges, 2 cycles (max_visits 2, 3)"
 
@@ -93,7 +95,9 @@ def test_a_node_that_leads_to_itself_is_a_cycle():
 
 
 def test_one_bounded_cycle_does_not_excuse_another():
-    text = CONTENT.replace('[nodes.published]\nfinal = true', '[nodes.published]\nnext = "again"\n[nodes.again]\nnext = "published"')
+    text = CONTENT.replace(
+        "[nodes.published]\nfinal = true", '[nodes.published]\nnext = "again"\n[nodes.again]\nnext = "published"'
+    )
 
     assert [line for line, _ in problems(text)] == [15]
 
@@ -111,7 +115,10 @@ def test_a_final_state_that_cannot_be_reached_is_refused():
 
 
 def test_what_stands_behind_an_edge_that_is_always_taken_cannot_be_reached():
-    text = CONTENT.replace('next = [{ to = "published", when = "review:approved" }, { to = "revision" }]', 'next = [{ to = "revision", when = "always" }, { to = "published" }]')
+    text = CONTENT.replace(
+        'next = [{ to = "published", when = "review:approved" }, { to = "revision" }]',
+        'next = [{ to = "revision", when = "always" }, { to = "published" }]',
+    )
 
     assert problems(text) == [(14, 'node "published": the final state cannot be reached (initial = true marks a start)')]
 
@@ -131,12 +138,12 @@ def test_a_task_that_needs_a_later_one_cannot_be_done_in_sequence():
 
 
 WRONG = [
-    ('x = ', 1, "not TOML"),
+    ("x = ", 1, "not TOML"),
     ('[nodes.a]\nagent = "peer"\n[nodes.a]\n', 3, "not TOML"),
     ("", 1, "the file declares nothing"),
     ('[nodes.a]\nagent = "peer"\n[tasks.b]\ndescription = "b"', 3, "nodes and tasks"),
     ('[nodes.a]\nagent = "peer"\nagnet = "x"', 3, "agnet: is no known key (did you mean agent"),
-    ('[nodes.a]\nagent = 3', 2, "agent"),
+    ("[nodes.a]\nagent = 3", 2, "agent"),
     ('[nodes.a]\nagent = "peer"\ntool = "calc"', 3, "agent and tool: one of them"),
     ('[nodes.a]\ntool = "clac"', 2, "did you mean calc"),
     ('[nodes.a]\ntool = "linter"\narguments = { cod = "x", code = "y" }', 3, "did you mean code"),
@@ -179,10 +186,10 @@ WRONG = [
     ('[tasks.a]\ndescription = "{{ vars.x }}"', 2, "no variable 'x'"),
     ('[[steps]]\nname = "a"\nagent = "peer"\n[[steps]]\nbranch = "maybe"\nif_true = [{ agent = "peer" }]', 4, 'no condition "maybe"'),
     ('[[steps]]\nloop = [{ agent = "peer" }]', 1, "a loop needs max_iters"),
-    ('[[steps]]\nloop = []\nmax_iters = 3', 2, "a list of steps"),
+    ("[[steps]]\nloop = []\nmax_iters = 3", 2, "a list of steps"),
     ('[[steps]]\nagent = "peer"\nnext = "x"', 3, "its place says when it runs"),
     ('[[steps]]\nbranch = "always"\nif_treu = []', 3, "did you mean if_true"),
-    ('[[steps]]\nparallel = 3', 2, "a list of steps"),
+    ("[[steps]]\nparallel = 3", 2, "a list of steps"),
     ('[[steps]]\nname = "a"\nagent = "peer"\n[[steps]]\nname = "a"\nagent = "peer"', 5, "two steps are named"),
     ('[[steps]]\nagnet = "peer"', 2, "agnet: is no known key"),
     ('{"tool": "calc", "arguments": {"expression": "1"}}\n{"tool": "clac"}', 2, "did you mean calc"),
@@ -231,14 +238,24 @@ def test_graphs_and_schemas_are_looked_for_beside_the_file_that_names_them():
 def test_the_line_is_the_one_a_reader_would_point_at():
     text = '# [nodes.a]\n[vars]\nt = """\n[nodes.a]\nagent = "x"\n"""\n\n# here\n[nodes."a"]\n\nagent = "x"\nnodes.b.agent = 1\nlist = [\n  1, # one\n  # two\n  { a = 1 },\n  3 ]\n'
 
-    assert [line_of(text, at) for at in [("nodes", "a"), ("nodes", "a", "agent"), ("vars", "t"), ("nodes", "a", "nodes", "b", "agent")]] == [9, 11, 3, 12]
+    assert [
+        line_of(text, at) for at in [("nodes", "a"), ("nodes", "a", "agent"), ("vars", "t"), ("nodes", "a", "nodes", "b", "agent")]
+    ] == [9, 11, 3, 12]
     assert [line_of(text, ("nodes", "a", "list", index)) for index in range(3)] == [14, 16, 17]
     assert line_of(text, ("nodes", "a", "absent")) == 9
     assert line_of(text, ("absent",)) == line_of(text, ()) == line_of("", ("a",)) == 1
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans(), st.text(st.characters(codec="utf-8", exclude_characters='\\"\r'), max_size=20)), min_size=1, max_size=6))
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("abcd"), st.booleans(), st.text(st.characters(codec="utf-8", exclude_characters='\\"\r'), max_size=20)
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
 def test_the_line_of_a_key_is_where_it_was_written_whatever_its_value(rows):
     lines, places = [], {}
     for number, (name, blank, value) in enumerate(rows):
@@ -254,7 +271,9 @@ def test_the_line_of_a_key_is_where_it_was_written_whatever_its_value(rows):
 
 
 def test_a_problem_in_a_file_of_ten_thousand_lines_is_found_in_a_moment():
-    rows = [f'[nodes.n{number}]\nagent = "peer"\nafter = ["n{max(0, number - 1)}"]\nprompt = "{number}"\n' for number in range(2500)]
+    rows = [
+        f'[nodes.n{number}]\nagent = "peer"\nafter = ["n{max(0, number - 1)}"]\nprompt = "{number}"\n' for number in range(2500)
+    ]
     rows[0] = '[nodes.n0]\nagent = "peer"\n\n\n'
     rows[2000] = rows[2000].replace("peer", "nobody")
     began = time.monotonic()
@@ -267,22 +286,42 @@ def test_a_problem_in_a_file_of_ten_thousand_lines_is_found_in_a_moment():
 
 
 def test_lines_of_a_plan_become_calls_one_after_another_and_their_texts_are_no_templates():
-    made = plan('{"depth": 1, "task": "Add", "tool": "calc", "arguments": {"expression": "{{ input }} + 1"}}\n\n{"tool": "none", "task": "Say {{ it }}"}\n{"tool": "calc", "prompt": "think"}\n')
+    made = plan(
+        '{"depth": 1, "task": "Add", "tool": "calc", "arguments": {"expression": "{{ input }} + 1"}}\n\n{"tool": "none", "task": "Say {{ it }}"}\n{"tool": "calc", "prompt": "think"}\n'
+    )
 
-    assert [(node.kind, node.target, node.after) for node in made.nodes.values()] == [("tool", "calc", ()), ("agent", "step-2", ("step-1",)), ("agent", "step-3", ("step-2",))]
+    assert [(node.kind, node.target, node.after) for node in made.nodes.values()] == [
+        ("tool", "calc", ()),
+        ("agent", "step-2", ("step-1",)),
+        ("agent", "step-3", ("step-2",)),
+    ]
     assert made.variables == {"step-1-0": "{{ input }} + 1", "step-2": "Say {{ it }}", "step-3": "think"}
     assert made.minds["step-3"].table.tools == ["calc"]
 
 
 def test_a_persona_is_a_mind_and_a_registered_agent_is_not():
-    made = plan('[agents.far]\ncall = "https://x.example"\n[agents.own]\nrole = "a poet."\ngoal = "rhyme"\n[nodes.a]\nagent = "critic"\n[nodes.b]\nagent = "peer"\n[nodes.c]\nagent = "far"\n[nodes.d]\nagent = "own"\n[nodes.e]\nprompt = "x"')
+    made = plan(
+        '[agents.far]\ncall = "https://x.example"\n[agents.own]\nrole = "a poet."\ngoal = "rhyme"\n[nodes.a]\nagent = "critic"\n[nodes.b]\nagent = "peer"\n[nodes.c]\nagent = "far"\n[nodes.d]\nagent = "own"\n[nodes.e]\nprompt = "x"'
+    )
 
     assert {name: node.plain for name, node in made.nodes.items()} == {"a": False, "b": True, "c": True, "d": False, "e": False}
     assert made.minds["own"].system == "You are a poet.\n\nYour goal: rhyme"
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.recursive(st.none() | st.booleans() | st.integers(-9, 9) | st.text("ab{}/ \n", max_size=5), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["to", "when", "and", "not", "equals", "at", "loop", "branch", "a"]), inner, max_size=3), max_leaves=8), st.sampled_from(["next", "when", "schema", "map", "arguments", "after", "context", "timeout"]))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-9, 9) | st.text("ab{}/ \n", max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["to", "when", "and", "not", "equals", "at", "loop", "branch", "a"]), inner, max_size=3
+            )
+        ),
+        max_leaves=8,
+    ),
+    st.sampled_from(["next", "when", "schema", "map", "arguments", "after", "context", "timeout"]),
+)
 def test_whatever_a_key_holds_it_is_a_graph_or_a_problem(value, key):
     import tomli_w
 
@@ -297,7 +336,25 @@ def test_whatever_a_key_holds_it_is_a_graph_or_a_problem(value, key):
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.recursive(st.dictionaries(st.sampled_from(["name", "agent", "prompt", "until", "max_iters"]), st.sampled_from(["a", "peer", 1, "always"]), max_size=3), lambda inner: st.dictionaries(st.sampled_from(["loop", "parallel", "if_true", "branch", "max_iters"]), st.lists(inner, max_size=2) | st.integers(0, 3) | st.just("always"), max_size=3), max_leaves=6), min_size=1, max_size=3))
+@given(
+    st.lists(
+        st.recursive(
+            st.dictionaries(
+                st.sampled_from(["name", "agent", "prompt", "until", "max_iters"]),
+                st.sampled_from(["a", "peer", 1, "always"]),
+                max_size=3,
+            ),
+            lambda inner: st.dictionaries(
+                st.sampled_from(["loop", "parallel", "if_true", "branch", "max_iters"]),
+                st.lists(inner, max_size=2) | st.integers(0, 3) | st.just("always"),
+                max_size=3,
+            ),
+            max_leaves=6,
+        ),
+        min_size=1,
+        max_size=3,
+    )
+)
 def test_whatever_a_script_holds_it_is_a_graph_or_a_problem(steps):
     import tomli_w
 
@@ -311,7 +368,10 @@ def test_whatever_a_script_holds_it_is_a_graph_or_a_problem(steps):
 
 
 def test_the_picture_names_every_node_and_edge_and_quotes_every_text():
-    text = 'name = \'a "graph" \\\\ x\'\n[nodes.a]\napprove = "?"\nnext = [{ to = "b", when = { equals = \'x"]; evil [label="' + "' } }]\n[nodes.b]\nagent = \"peer\"\nfinal = true"
+    text = (
+        'name = \'a "graph" \\\\ x\'\n[nodes.a]\napprove = "?"\nnext = [{ to = "b", when = { equals = \'x"]; evil [label="'
+        '\' } }]\n[nodes.b]\nagent = "peer"\nfinal = true'
+    )
     drawn = dot(plan(text))
 
     assert drawn.startswith('digraph "a \\"graph\\" \\\\\\\\ x" {')
@@ -320,9 +380,12 @@ def test_the_picture_names_every_node_and_edge_and_quotes_every_text():
 
 
 @pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
-@pytest.mark.parametrize("text", [CONTENT, 'name = \'"\\\'\n[nodes.a]\nask = "?"\nnext = { to = "b", when = { contains = "\\\\" } }\n[nodes.b]\nagent = "peer"'])
+@pytest.mark.parametrize(
+    "text",
+    [CONTENT, 'name = \'"\\\'\n[nodes.a]\nask = "?"\nnext = { to = "b", when = { contains = "\\\\" } }\n[nodes.b]\nagent = "peer"'],
+)
 def test_graphviz_draws_it(text):
-    done = subprocess.run(["dot", "-Tsvg"], input=dot(plan(text)).encode(), capture_output=True, check=False)
+    done = subprocess.run([shutil.which("dot"), "-Tsvg"], input=dot(plan(text)).encode(), capture_output=True, check=False)
 
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"</svg>" in done.stdout
