@@ -1,7 +1,8 @@
 """card - the one self-description of an agent, and its views.
 
-`--agent-schema` prints the card; `=mcp =a2a =openai =skill =man =cli =wire` print it as an MCP tool list, an A2A agent card, an
-OpenAI function, a SKILL.md, a manual page, the table of flags, and the JSON Schema of records. Needs no network, key or pydantic.
+`--agent-schema` prints the card; `=mcp =a2a =openai =skill =man =cli =wire =systemd` print it as an MCP tool list, an A2A agent
+card, an OpenAI function, a SKILL.md, a manual page, the table of flags, the JSON Schema of records, and a systemd unit. Needs no
+network, key or pydantic.
 """
 
 from __future__ import annotations
@@ -73,10 +74,17 @@ def view(agent: Agent, name: str, options: Sequence[Option] = OPTIONS) -> str:
         "man": lambda: _man(agent, options),
         "cli": lambda: _json(_cli(agent, options)),
         "wire": _wire,
+        "systemd": lambda: _systemd(agent),
     }
     if name not in views:
         raise unknown("view", name, SCHEMA_VIEWS)
     return views[name]()
+
+
+def _systemd(agent: Agent) -> str:
+    from agent_core import unit
+
+    return unit.unit(agent)
 
 
 def _wire() -> str:

@@ -10,7 +10,6 @@ import os
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent_core import agent as agents
@@ -35,6 +34,7 @@ from agent_core.task import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from agent_core.agent import Agent
     from agent_core.ops import Program
@@ -51,6 +51,8 @@ _AT_ONCE = OUTCOMES | {"run.started", "run.finished"}
 
 def store_path(settings: Any) -> Path:
     """Return where the runs of these settings are kept."""
+    from pathlib import Path
+
     return Path(settings.data_dir) / STORE_FILE
 
 
@@ -360,8 +362,17 @@ class Session:
             "agent": self.agent.name, "status": result.status, "stop": result.stop, "output": result.output,
             "structured": result.structured, "steps": result.steps, "usage": dict(result.usage), "provider": result.provider,
             "model": result.model, "session": self.job.session,
-            "error": None if result.error is None else error_to_json(result.error),
+            "error": None if result.error is None else error_to_json(result.error), "peak_memory_kb": _peak_memory(),
         }  # fmt: skip
+
+
+def _peak_memory() -> int:
+    """Return the most memory (KiB) that this process ever held, as the system counts it."""
+    import resource
+    import sys
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most // 1024 if sys.platform == "darwin" else most  # bytes there, KiB elsewhere
 
 
 def _unboxed(value: Any) -> Any:

@@ -29,6 +29,7 @@ _EXACT_INT = 2**53
 _POSITIONAL_ONLY = "parameters before / cannot be named by a model"
 _SECTIONS = frozenset({"args:", "arguments:", "returns:", "raises:", "yields:", "example:", "examples:", "note:", "notes:"})
 _TOO_LONG = 80
+_VARARGS, _VARKEYWORDS = 0x04, 0x08  # inspect.CO_VARARGS, CO_VARKEYWORDS
 
 
 class _Missing:
@@ -91,23 +92,49 @@ def read(function: Callable[..., Any], names: Mapping[str, Any] | None = None, s
     Raises:
         TypeError: a parameter has no name a model could use (*args, **kwargs, positional-only), or a type cannot be found.
     """
-    import inspect
-
     context = context_name(function)
     hints = dict(_hints(function, {context, *skip}, names or {}))
     _, described = docstring(function.__doc__ or "")
+    found = []
+    for name, default in _parameters(function):
+        if name == context or name in skip:
+            continue
+        annotation = hints.get(name, Any)
+        found.append(Parameter(name, annotation, default, described.get(name, "") or _note(annotation)))
+    return Signature(tuple(found), context, hints.get("return", MISSING))
+
+
+def _parameters(function: Callable[..., Any]) -> list[tuple[str, Any]]:
+    """Return (name, default) of the parameters. What inspect.signature says of a plain function, without its import."""
+    code = getattr(function, "__code__", None)
+    if code is None or hasattr(function, "__wrapped__"):
+        return _inspected(function)
+    if code.co_flags & (_VARARGS | _VARKEYWORDS):
+        extra = code.co_varnames[code.co_argcount + code.co_kwonlyargcount]
+        raise TypeError(f"tool {function.__name__}: a tool takes named parameters, not *{extra}")
+    if code.co_posonlyargcount:
+        raise TypeError(f"tool {function.__name__}: {_POSITIONAL_ONLY}")
+    defaults: tuple[Any, ...] = getattr(function, "__defaults__", None) or ()
+    named: dict[str, Any] = getattr(function, "__kwdefaults__", None) or {}
+    names = code.co_varnames[: code.co_argcount]
+    first = len(names) - len(defaults)
+    found = [(name, defaults[place - first] if place >= first else MISSING) for place, name in enumerate(names)]
+    only = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    # A bound method's own object is no parameter of it.
+    return [*found[1 if hasattr(function, "__self__") else 0 :], *((name, named.get(name, MISSING)) for name in only)]
+
+
+def _inspected(function: Callable[..., Any]) -> list[tuple[str, Any]]:
+    import inspect
+
     found = []
     for name, given in inspect.signature(function).parameters.items():
         if given.kind in {given.VAR_POSITIONAL, given.VAR_KEYWORD}:
             raise TypeError(f"tool {function.__name__}: a tool takes named parameters, not *{name}")
         if given.kind is given.POSITIONAL_ONLY:
             raise TypeError(f"tool {function.__name__}: {_POSITIONAL_ONLY}")
-        if name == context or name in skip:
-            continue
-        annotation = hints.get(name, Any)
-        default = MISSING if given.default is given.empty else given.default
-        found.append(Parameter(name, annotation, default, described.get(name, "") or _note(annotation)))
-    return Signature(tuple(found), context, hints.get("return", MISSING))
+        found.append((name, MISSING if given.default is given.empty else given.default))
+    return found
 
 
 def docstring(text: str) -> tuple[str, dict[str, str]]:

@@ -58,6 +58,9 @@ class ArgumentProblem(InputError):  # noqa: N818 - a problem with arguments, not
         self.problems = tuple(problems)
 
 
+_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
+
+
 @dataclass(frozen=True, slots=True)
 class Need:
     """A capability a tool needs. `parameter` holds its scope (None: all of it); `checked`: the tool asks its Context itself."""
@@ -272,13 +275,12 @@ def _needing(options: Mapping[str, Any], context: str) -> dict[str, Any]:
 
 def _narrowing(made: Tool, function: Callable[..., Any], context: str) -> Callable[..., Any]:
     """Wrap the function so that the Context it gets knows no more than the tool declared."""
-    import inspect
 
     def narrowed(arguments: dict[str, Any]) -> dict[str, Any]:
         given = arguments.get(context)
         return {**arguments, context: replace(given, tool=made)} if isinstance(given, Context) else arguments
 
-    if inspect.iscoroutinefunction(function):
+    if getattr(getattr(function, "__code__", None), "co_flags", 0) & _COROUTINE:
 
         async def awaited(**arguments: Any) -> Any:
             return await function(**narrowed(arguments))

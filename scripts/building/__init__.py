@@ -1,0 +1,1 @@
+"""building - what scripts/build and scripts/register are made of."""
