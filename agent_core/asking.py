@@ -50,6 +50,11 @@ class Asked:
         return (*before, *({"ref": origin, "trust": "untrusted"} for origin, _ in self.materials))
 
 
+def in_rows(command: Command) -> bool:
+    """Return whether each row of the input is a run of its own."""
+    return bool(command.flag("lines") or command.flag("records")) or command.flag("input_format") == "lines"
+
+
 def one_run(command: Command) -> int:
     """Ask the agent once, print the answer, return the status."""
     from agent_core.agent import execute
@@ -150,7 +155,8 @@ def asked(command: Command) -> Asked:
     """Read everything the command line names. Words are the instruction; without words stdin is."""
     instruction = " ".join(command.words)
     files = list(command.flag("file") or ())
-    data = _stdin(command, bool(command.words or files or command.flag("attach")), dash="-" in command.parsed.words or "-" in files)
+    told = bool(command.words or files or command.flag("attach") or command.chosen[0])
+    data = _stdin(command, told, dash="-" in command.parsed.words or "-" in files)
     materials = [(name, _material(command, name)) for name in files if name != "-"]
     images = tuple(_image(command, name) for name in command.flag("attach") or ())
     if data is None:
@@ -343,6 +349,14 @@ def list_tools(command: Command) -> int:
 
     tools = command.agent.tools.tools
     return command.out.answer(card.tool_lines(tools), card.tool_rows(tools))
+
+
+def list_plugins(command: Command) -> int:
+    """Print the plugins: what is built in, what the configuration names, what it could name."""
+    from agent_core import plugins
+
+    rows = plugins.listing(command.settings)
+    return command.out.answer(plugins.listed(rows), rows)
 
 
 def list_models(command: Command) -> int:

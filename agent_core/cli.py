@@ -261,7 +261,12 @@ def _run(agent: Agent, words: list[str], out: Out, began: float) -> int:
     if parsed is None:
         raise problem or UsageError("the command line cannot be read", hint="see --help")
     settings = config.load(parsed.values, out.env, cwd, options=options, agent=agent.name, files=files)
-    return _command(Command(plugins.equip(agent, settings), parsed, settings, _ready(out, parsed, settings), began))
+    command = Command(agent, parsed, settings, _ready(out, parsed, settings), began)
+    if command.flag("list_plugins"):
+        from agent_core import asking
+
+        return asking.list_plugins(command)
+    return _command(command)
 
 
 def _pattern_options(words: Sequence[str], env: Mapping[str, str]) -> tuple[Option, ...]:
@@ -351,25 +356,30 @@ def _command(command: Command) -> int:
     """Do what was asked: a list, a conversation, one tool, rows, or one run."""
     from agent_core import asking
 
-    lists = {"list_tools": asking.list_tools, "list_models": asking.list_models, "show_config": asking.show_config}
+    lists = {"list_models": asking.list_models, "show_config": asking.show_config}
     for name, answer in lists.items():
         if command.flag(name):
             return answer(command)
+    from agent_core import plugins
+
+    # Only now: equipping may start servers, which the lists above do not need.
+    command = replace(command, agent=plugins.equip(command.agent, command.settings))
+    if command.flag("list_tools"):
+        return asking.list_tools(command)
     if command.flag("chat"):
         from agent_core import chat
 
         return chat.run(command)
-    if command.flag("lines") or command.flag("records") or command.flag("input_format") == "lines":
-        from agent_core import rows
-
-        return rows.run(command)
-    if command.flag("tool") is not None:
-        return asking.one_tool(command)
-    if command.agent.commands:
+    tool = command.flag("tool") is not None
+    if command.agent.commands and not tool:
         from agent_core import commands
 
         return commands.call(command)
-    return asking.one_run(command)
+    if asking.in_rows(command):
+        from agent_core import rows
+
+        return rows.run(command)
+    return asking.one_tool(command) if tool else asking.one_run(command)
 
 
 # -- endings ---------------------------------------------------------------------------------------------------------------------
@@ -414,6 +424,9 @@ def _interrupted(out: Out, status: int) -> int:
 
 def _leave(status: int, *, at_once: bool) -> NoReturn:
     """End the process: by SIGINT where that was the reason, else with the status."""
+    if "agent_core.plugins" in sys.modules:
+        with suppress(Interrupt):  # what plugins started is ended once, however often we are told to go
+            sys.modules["agent_core.plugins"].end()
     with suppress(OSError, ValueError, AttributeError):  # a stderr that nobody hears is no failure of the run
         sys.stderr.flush()
     if not at_once:

@@ -328,7 +328,7 @@ _LIMITS = _rows(
     _set("call-timeout", "seconds", "time of one model call", low=0.001, default=120.0),
     _set("budget", "money", "most money of the run"),
     _set("retry", "int", "extra attempts of a failed call", low=0, high=100, default=2),
-    _set("rate", "rate", "most model calls in a time"),
+    _set("rate", "rate", "most calls of a model in a time, of all processes", plugin="agent_plugins.resources"),
 )
 _TOOLS = _rows(
     "Tools and permissions",
@@ -384,18 +384,26 @@ _PLUGINS = _rows(
     _set(
         "instructions",
         "flag",
-        "with --context: AGENTS.md and SKILL.md of the working tree as guidance",
+        "take AGENTS.md and SKILL.md of the working tree as guidance",
         default=False,
         plugin=_CONTEXT,
     ),
-    _set("concurrency", "int", "most model calls at once, of all processes", low=1, plugin=_RESOURCES),
-    _set("token-rate", "rate", "most tokens in a time, of all processes", plugin=_RESOURCES),
-    _set("cost-rate", "rate", "most USD in a time, of all processes", plugin=_RESOURCES),
-    _set("daily-budget", "money", "most money of all runs of a day", plugin=_RESOURCES),
-    _set("tier", "text", "limits of a vendor's tier", metavar="NAME", default="", plugin=_RESOURCES),
-    _set("breaker", "text", "rest after N failures in a row: N/SECONDS", default="", metavar="N/SECONDS", plugin=_RESOURCES),
+    _set("concurrency", "int", "most calls of a model at once, of all processes", low=1, plugin=_RESOURCES),
+    _set("token-rate", "rate", "most tokens of a model in a time, of all processes", plugin=_RESOURCES),
+    _set("cost-rate", "rate", "most USD for a model in a time, of all processes", metavar="USD/UNIT", plugin=_RESOURCES),
+    _set("daily-budget", "money", "most money of all runs of a day (UTC)", plugin=_RESOURCES),
+    _set("tier", "text", "limits by name: low, mid, high, or one of [tiers]", metavar="NAME", default="", plugin=_RESOURCES),
+    _set("breaker", "text", "rest after N failures in a row, e.g. 5/30", default="", metavar="N/SECONDS", plugin=_RESOURCES),
     _set("dedup", "seconds", "share the answer of an equal request made within that time", plugin=_RESOURCES),
-    _set("priority", "int", "who waits less at a limit (0 last, 9 first)", low=0, high=9, default=5),
+    _set(
+        "back-pressure",
+        "text",
+        "refuse a run beyond HARD runs in flight, warn beyond SOFT",
+        default="",
+        metavar="HARD/SOFT",
+        plugin=_RESOURCES,
+    ),
+    _set("priority", "text", "who waits less at a limit", choices=("low", "normal", "high", "critical"), default="normal"),
     _set("no-wait", "flag", "at a limit refuse (status 75) instead of waiting", default=False, plugin=_RESOURCES),
     _set(
         "mcp-server",
@@ -410,6 +418,7 @@ _PLUGINS = _rows(
     _set("otel", "text", "send spans to an OTLP endpoint", default="", metavar="URL", plugin=_OBSERVE),
     _set("log", "path", "append structured logs (JSON lines) to a file", default="", plugin=_OBSERVE),
     _set("log-level", "text", "what is logged: LEVEL, or PART=LEVEL and so on", default="info", metavar="LEVEL"),
+    Option("plugins", "print the plugins and which are on, and exit", key="list_plugins"),
 )
 _ABOUT = _rows(
     "About",

@@ -1,6 +1,11 @@
 """plugins - modules that add flags, tools, guards, providers, patterns, readers of events and sources of keys, by pluggy hooks.
 
     plugins = ["agent_plugins.memory"]          # in the user file, or AGENT_PLUGINS=agent_plugins.memory
+    plugins = ["hello"]                         # a file of the plugin folder, a module, or an entry point (agents.plugins)
+    plugins = ["*"]                             # all of the plugin folder and all entry points
+
+The plugin folder is `plugins` beside the user file (`~/.config/agents/plugins/hello.py`); it works in built executables, too, which
+know no entry points. It counts only if nobody else may write to it. Nothing is looked for unless the setting asks for it.
 
 A plugin is a module (or any object) with functions marked `@hookimpl`:
 
@@ -13,7 +18,7 @@ A plugin is a module (or any object) with functions marked `@hookimpl`:
 Hooks (an implementation may take fewer arguments; a hook that does not exist is an error):
 
     agent_options() -> [Option]                               flags
-    agent_tools(settings) -> [Tool]                           tools of every run
+    agent_tools(agent, settings) -> [Tool]                    tools of every run
     agent_guards(settings, store) -> [Guard]                  guards (`agent_core.guards`) around outward calls
     agent_prepare(agent, job, settings, store) -> Job | None  changes what a run starts from (adds material)
     agent_events(agent, settings, store) -> [function]        readers: each is called with every Event of a run
@@ -36,9 +41,11 @@ from typing import TYPE_CHECKING, Any
 from agent_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 PROJECT = "agents"
+GROUP = "agents.plugins"
+ALL = "*"
 HOOKS = (
     "agent_options", "agent_tools", "agent_guards", "agent_prepare", "agent_events", "agent_patterns", "agent_keys", "provide_llm",
 )  # fmt: skip
@@ -54,9 +61,9 @@ class Plugins:
         """Return the flags they add."""
         return self._all("agent_options")
 
-    def tools(self, settings: Any) -> tuple[Any, ...]:
+    def tools(self, settings: Any, agent: Any = None) -> tuple[Any, ...]:
         """Return the tools they add."""
-        return self._all("agent_tools", settings=settings)
+        return self._all("agent_tools", agent=agent, settings=settings)
 
     def guards(self, settings: Any, store: Any) -> tuple[Any, ...]:
         """Return the guards they add."""
@@ -123,10 +130,32 @@ def _is_set(row: Any, settings: Any) -> bool:
     return value not in (None, "", (), False, row.default)
 
 
+_endings: list[Callable[[], None]] = []
+
+
+def at_end(function: Callable[[], None]) -> None:
+    """Have a function called when the process is about to end (once, however often it is named)."""
+    if not _endings:
+        import atexit
+
+        atexit.register(end)
+    if function not in _endings:
+        _endings.append(function)
+
+
+def end() -> None:
+    """Call what was named by `at_end`: for a command line, which leaves without the interpreter's own clean-up."""
+    while _endings:
+        try:
+            _endings.pop()()
+        except Exception:  # noqa: BLE001, S112 - nobody is left to tell, and the next one is to have its turn
+            continue
+
+
 def equip(agent: Any, settings: Any) -> Any:
     """Return the agent with the tools of its run's plugins; the same one if they add none."""
-    added = of(settings).tools(settings)
-    new = [tool for tool in added if agent.tools.get(tool.name) is None]
+    added = of(settings).tools(settings, agent)
+    new = [tool for tool in _apart(added) if agent.tools.get(tool.name) is None]
     if not new:
         return agent
     import copy
@@ -138,6 +167,17 @@ def equip(agent: Any, settings: Any) -> Any:
     return more
 
 
+def _apart(tools: Sequence[Any]) -> Iterator[Any]:
+    """Yield tools of several plugins; one that brings another name for this case (`memo["otherwise"]`) gives way."""
+    from dataclasses import replace
+
+    seen: set[str] = set()
+    for tool in tools:
+        other = tool.memo.get("otherwise", "") if tool.name in seen else ""
+        seen.add(other or tool.name)
+        yield replace(tool, name=other) if other else tool
+
+
 @cache
 def load(names: tuple[str, ...]) -> Plugins:
     """Return the plugins of these modules. ConfigError if one is missing, broken, or has a hook that does not exist."""
@@ -147,11 +187,15 @@ def load(names: tuple[str, ...]) -> Plugins:
 
     manager = pluggy.PluginManager(PROJECT)
     _specify(manager, pluggy.HookspecMarker(PROJECT))
-    for name in names:
+    for name, plugin in _found(names):
+        if manager.is_registered(plugin):
+            continue
         try:
-            manager.register(_module(name), name)
-        except pluggy.PluginValidationError as error:
+            manager.register(plugin, name)
+        except (pluggy.PluginValidationError, ValueError) as error:
             raise ConfigError(f"plugin {name}: {_first_line(error)}") from None
+        if not manager.get_hookcallers(plugin):
+            raise ConfigError(f"plugin {name} has no hooks", hint="mark them with @hookimpl from agent_core.plugins")
     try:
         manager.check_pending()
     except pluggy.PluginValidationError as error:
@@ -159,19 +203,162 @@ def load(names: tuple[str, ...]) -> Plugins:
     return Plugins(manager)
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _module(name: str) -> Any:
+def _found(names: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """Yield (name, plugin) for each name; `*` stands for the plugin folder and all entry points."""
+    for name in names:
+        if name == ALL:
+            yield from ((stem, _from_file(path)) for stem, path in folder_files().items())
+            yield from ((entry.name, _guarded(entry.name, entry.load)) for entry in entry_points())
+        else:
+            yield name, _one(name)
+
+
+def _one(name: str) -> Any:
+    """Return one plugin: a file of the plugin folder, else a module, else an entry point."""
+    path = folder_files().get(name) if name.isidentifier() else None
+    if path is not None:
+        return _from_file(path)
     try:
-        return import_module(name)
+        return _guarded(name, lambda: import_module(name))
+    except _NoModule:
+        # Looking through everything that is installed takes longer than a short run: it comes last.
+        entry = next((each for each in entry_points() if each.name == name), None)
+    if entry is None:
+        raise ConfigError(f"no plugin {name!r}", hint="see `plugins` in the configuration and AGENT_PLUGINS") from None
+    return _guarded(name, entry.load)
+
+
+class _NoModule(Exception):  # noqa: N818 - a signal within this module
+    """There is no module of that very name."""
+
+
+def _guarded(name: str, imported: Callable[[], Any]) -> Any:
+    """Return what an import gives; whatever goes wrong in foreign code is a bad configuration."""
+    try:
+        return imported()
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise ConfigError(f"no plugin {name!r}", hint="see `plugins` in the configuration and AGENT_PLUGINS") from None
+            raise _NoModule from None
         raise ConfigError(f"plugin {name} needs the module {error.name!r}", hint=f"pip install {error.name}") from None
-    except Exception as error:  # noqa: BLE001 - a plugin is foreign code: any fault of its import is a bad configuration
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin is foreign code
         raise ConfigError(f"plugin {name} cannot be imported: {type(error).__name__}: {_first_line(error)}") from None
+
+
+def entry_points() -> Sequence[Any]:
+    """Return the entry points of the group `agents.plugins`, by name. A built executable has none."""
+    from importlib import metadata
+
+    return sorted(metadata.entry_points(group=GROUP), key=lambda entry: entry.name)
+
+
+def folder() -> str:
+    """Return the path of the plugin folder."""
+    from agent_core import config
+
+    return f"{config.user_dir(config.environ())}/plugins"
+
+
+def folder_files() -> dict[str, str]:
+    """Return the plugins of the folder: name to path. ConfigError if others could have put something there."""
+    import os
+
+    at = folder()
+    try:
+        names = sorted(os.listdir(at))  # noqa: PTH208 - no pathlib on this path
+    except OSError:
+        return {}
+    found = {name[:-3]: f"{at}/{name}" for name in names if name.endswith(".py") and name[:-3].isidentifier() and name[0] != "_"}
+    for path in (at, *found.values()) if found else ():
+        facts = os.stat(path)  # noqa: PTH116
+        if facts.st_mode & 0o022 or facts.st_uid not in {0, os.geteuid()}:
+            raise ConfigError(f"{path} may be changed by others", hint=f"chmod go-w {path}, if it is yours")
+    return found
+
+
+def _from_file(path: str) -> Any:
+    """Return the module of a file of the plugin folder."""
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    stem = path.rpartition("/")[2][:-3]
+    name = f"agents_plugin_folder_{stem}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"plugin {stem} cannot be imported: {path}")
+    made = sys.modules[name] = module_from_spec(spec)
+    try:
+        _guarded(stem, lambda: spec.loader.exec_module(made))  # type: ignore[union-attr]
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return made
+
+
+# -- listing ----------------------------------------------------------------------------------------------------------------------
+
+# What the engine itself brings of a plugin's subject, whatever flags are set.
+_ALWAYS = {"agent_plugins.resources": "timeout, retry, rate and budget"}
+
+
+def listing(settings: Any) -> list[dict[str, Any]]:
+    """Return what there is, for `--plugins`: name, origin, whether it is on, its flags and hooks. Loads only what is on."""
+    rows = [_built_in(module, settings) for module in dict.fromkeys(row.plugin for row in _with_plugin())]
+    named = load(settings.plugins)
+    built_in = {row["module"] for row in rows}
+    for name, plugin in named.manager.list_name_plugin() if named.manager else ():
+        origin = "file" if str(getattr(plugin, "__name__", "")).startswith("agents_plugin_folder_") else "configured"
+        if name not in built_in:
+            hooks = sorted(caller.name for caller in named.manager.get_hookcallers(plugin))
+            flags = [
+                f"--{row.name}" for row in named.manager.subset_hook_caller("agent_options", _others(named, name))() for row in row
+            ]
+            rows.append(
+                {
+                    "name": name,
+                    "module": getattr(plugin, "__name__", name),
+                    "origin": origin,
+                    "on": True,
+                    "flags": flags,
+                    "hooks": hooks,
+                }
+            )
+    listed = {row["name"] for row in rows}
+    spare = [(name, "file") for name in folder_files()] + [(entry.name, "entry point") for entry in entry_points()]
+    rows += [
+        {"name": name, "module": "", "origin": origin, "on": False, "flags": [], "hooks": []}
+        for name, origin in spare if name not in listed
+    ]  # fmt: skip
+    return rows
+
+
+def _others(named: Plugins, name: str) -> list[Any]:
+    return [plugin for other, plugin in named.manager.list_name_plugin() if other != name]
+
+
+def _built_in(module: str, settings: Any) -> dict[str, Any]:
+    own = [row for row in _with_plugin() if row.plugin == module]
+    on = module in _ALWAYS or module in settings.plugins or any(_is_set(row, settings) for row in own)
+    name = module.rpartition(".")[2]
+    return {"name": name, "module": module, "origin": "built in", "on": on, "flags": [f"--{row.name}" for row in own], "hooks": []}
+
+
+def listed(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows of `listing` as text: `memory (off: no --memory)  resources (built in)  hello (file)`."""
+    return "  ".join(f"{row['name']} ({_state(row)})" for row in rows) + "\n"
+
+
+def _state(row: Mapping[str, Any]) -> str:
+    if row["on"]:
+        return str(row["origin"])
+    return f"off: no {row['flags'][0]}" if row["flags"] else f"off: {row['origin']}, not in plugins"
+
+
+# -- hooks ------------------------------------------------------------------------------------------------------------------------
 
 
 def agent_options() -> Sequence[Any]:
@@ -179,8 +366,8 @@ def agent_options() -> Sequence[Any]:
     return ()
 
 
-def agent_tools(settings: Any) -> Sequence[Any]:
-    """Hook: return tools."""
+def agent_tools(agent: Any, settings: Any) -> Sequence[Any]:
+    """Hook: return tools; `agent` is the one that gets them."""
     return ()
 
 

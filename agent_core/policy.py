@@ -526,7 +526,12 @@ def _scopes(value: Any) -> list[str]:
 
 
 def _covers_plain(rule: str, scope: str) -> bool:
-    return not rule or rule == scope or (rule.endswith("*") and scope.startswith(rule[:-1]) and bool(scope))
+    return (
+        not rule
+        or rule == scope
+        or scope.startswith(f"{rule}/")
+        or (rule.endswith("*") and scope.startswith(rule[:-1]) and bool(scope))
+    )
 
 
 def _scoped(capability: str, scope: str | None) -> str:

@@ -20,8 +20,10 @@ _SECRET_HEADERS = ("authorization", "x-api-key", "api-key", "x-goog-api-key", "x
 
 def first_ask(agent: Agent, job: Job, settings: Settings) -> tuple[Ask, Provider]:
     """Return the first model call that the run would make, as the chosen provider would get it."""
-    from agent_core import choose, protocol
+    from agent_core import choose, plugins, protocol
 
+    agent = plugins.equip(agent, settings)
+    job = plugins.of(settings).prepared(agent, job, settings, None)
     names, _ = choose.route(settings)
     provider = choose.resolve(names[0], settings)
     ask = _first(agent.steps(agent.task(job, settings, agent.tools), settings, job))

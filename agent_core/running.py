@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from agent_core.provider import Provider
     from agent_core.store import Store
     from agent_core.task import Task
+    from agent_core.tool import Tool
 
 STORE_FILE = "agents.db"
 KEPT_SETTINGS = ("temperature", "max_tokens", "system", "persona", "pattern", "protocol", "max_steps", "output_schema")
@@ -93,6 +94,7 @@ class Session:
         self._ended = False
         self._record: Mapping[str, Any] = {}
         self._kept: Event | None = None
+        self._added: tuple[Tool, ...] = ()
 
     # -- before
 
@@ -131,7 +133,9 @@ class Session:
         added = plugins.of(self.settings)
         if added.manager is None:
             return
+        own = self.agent.tools
         self.agent = plugins.equip(self.agent, self.settings)
+        self._added = tuple(tool for tool in self.agent.tools if own.get(tool.name) is None)
         self.sinks = (*self.sinks, *added.readers(self.agent, self.settings, self._store))
         if not self.job.resume:
             self.job = added.prepared(self.agent, self.job, self.settings, self._store)
@@ -180,6 +184,8 @@ class Session:
         kept = {name: value for name, value in start.data.get("settings", {}).items() if name in KEPT_SETTINGS}
         extra = {name: tuple(value) if isinstance(value, list) else value for name, value in start.data.get("extra", {}).items()}
         self.settings = replace(self.settings, **kept, extra={**self.settings.extra, **extra})
+        if self.job.replay:
+            self._with_recorded_tools(start.data.get("tools", ()))
         name, arguments = start.data.get("command") or ("", {})
         self.job = replace(self.job, command=(name, arguments))
         if self.job.resume and not self.settings.script and start.data.get("script"):
@@ -189,6 +195,18 @@ class Session:
                 self.settings, provider=start.data.get("route") or "", model=self.settings.model or start.data.get("model") or ""
             )
         return found.id
+
+    def _with_recorded_tools(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Give a replay the tools that plugins had added, as a model saw them: they are part of each request, and never called."""
+        from agent_core.tool import Toolset, external
+
+        missing = [row for row in rows if self.agent.tools.get(row["name"]) is None]
+        if missing:
+            import copy
+
+            added = (external(row["name"], row["description"], row["parameters"], _not_replayed) for row in missing)
+            self.agent = copy.copy(self.agent)
+            self.agent.tools = Toolset((*self.agent.tools.tools, *added))
 
     def _started_calls(self, run_id: str, recorded: Mapping[str, Event]) -> frozenset[str]:
         """Return where a call with effects began and no outcome was recorded: it may or may not have happened."""
@@ -217,7 +235,12 @@ class Session:
         mine = {name: value for name, value in self.settings.extra.items() if name not in GENERAL}
         extra = {name: value for name, value in jsonable(mine).items() if value not in (None, "", []) and value is not False}
         name, arguments = self.job.command
-        return {**({"extra": extra} if extra else {}), **({"command": [name, jsonable(dict(arguments))]} if name else {})}
+        added = [{"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)} for tool in self._added]
+        return {
+            **({"tools": added} if added else {}),
+            **({"extra": extra} if extra else {}),
+            **({"command": [name, jsonable(dict(arguments))]} if name else {}),
+        }
 
     # -- during
 
@@ -373,6 +396,10 @@ def _peak_memory() -> int:
 
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most // 1024 if sys.platform == "darwin" else most  # bytes there, KiB elsewhere
+
+
+def _not_replayed() -> None:
+    raise Failed("a replay calls no tool")
 
 
 def _unboxed(value: Any) -> Any:

@@ -31,8 +31,13 @@ _FETCHING = frozenset({"GET", "HEAD"})
 
 
 def of_sources(provenance: Iterable[Mapping[str, Any]]) -> frozenset[str]:
-    """Return the labels that what a run starts from brings."""
-    return frozenset({UNTRUSTED}) if any(source.get("trust") != "trusted" for source in provenance) else frozenset()
+    """Return the labels that what a run starts from brings: untrusted unless said otherwise, and those that were kept with it."""
+    found: frozenset[str] = frozenset()
+    for source in provenance:
+        found |= BOTH & frozenset(source.get("labels", ()))
+        if source.get("trust") != "trusted":
+            found |= {UNTRUSTED}
+    return found
 
 
 def inherited(text: str) -> frozenset[str]:
