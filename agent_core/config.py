@@ -13,7 +13,7 @@ Keys: environment > key command > keyring > systemd credential > 0600 key file (
 """
 
 # pathlib costs more to import than this module does:
-# ruff: noqa: PTH100, PTH109, PTH111, PTH113, PTH116, PTH118, PTH120, PTH123
+# ruff: noqa: PTH100, PTH109, PTH110, PTH111, PTH113, PTH116, PTH118, PTH120, PTH123
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
 NAME = "agents"
-RESERVED = frozenset({"allow", "yes", "ask", "plugins", "key_command", "env_file", "workspace", "data_dir"})
+RESERVED = frozenset({
+    "allow", "yes", "ask", "plugins", "key_command", "env_file", "workspace", "data_dir", "mcp_server", "mcp_config", "log", "otel",
+    "daily_budget", "tier",
+})  # fmt: skip
 LISTS = ("plugins", "key_command", "trusted")
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 _HERE = ("http://127.0.0.1", "http://localhost", "http://[::1]")
@@ -145,6 +148,10 @@ def load(
     for key, value in flags.items():
         _flag(merge, key, value)
     settings = _settings(merge, given, here)
+    if given.get("ENCRYPTION_KEY"):
+        from agent_core import seal
+
+        seal.check(given["ENCRYPTION_KEY"])
     if not given.get("AGENT_CEILING"):
         return settings
     from agent_core import ceiling
@@ -184,6 +191,16 @@ def user_file(env: Mapping[str, str]) -> str:
 def key_file(env: Mapping[str, str]) -> str:
     """Return the path of the user's key file."""
     return os.path.join(user_dir(env), "keys.toml")
+
+
+def ring_file(env: Mapping[str, str]) -> str:
+    """Return the path of the user's key ring for what the store holds (`agent_core.seal`)."""
+    return os.path.join(user_dir(env), "keyring.toml")
+
+
+def seals(env: Mapping[str, str]) -> bool:
+    """Return whether a store may have to be encrypted from its first row on: then `seal.begin_new` is asked."""
+    return bool(env.get("ENCRYPTION_KEY") or env.get("CREDENTIALS_DIRECTORY")) or os.path.exists(ring_file(env))
 
 
 def system_files(env: Mapping[str, str]) -> list[str]:
@@ -494,6 +511,19 @@ class Keys(Mapping[str, str]):
                 return value
         return ""
 
+    def sources(self, name: str) -> dict[str, str]:
+        """Return all places that have a secret of that name, in their order: what people call the place, and the value.
+
+        Every value is registered for redaction.
+        """
+        slow = () if self._quick else (("key command", self._command), ("keyring", _keyring), ("plugin", self._plugin))
+        first = ("environment", lambda name: self._env.get(name, ""))
+        places = (first, *slow, ("credential", self._credential), ("key file", self._file))
+        found = {place: value for place, look in places if (value := look(name))}
+        for value in found.values():
+            _register(value)
+        return found
+
     def _command(self, name: str) -> str:
         return _key_command(self._settings.key_command, name, self._env) if self._settings.key_command else ""
 
@@ -503,13 +533,7 @@ class Keys(Mapping[str, str]):
         return str(plugins.of(self._settings).key(name, self._settings))
 
     def _credential(self, name: str) -> str:
-        folder = self._env.get("CREDENTIALS_DIRECTORY", "")
-        for file in (name, name.lower()) if folder and name.isidentifier() else ():
-            path = os.path.join(folder, file)
-            if os.path.isfile(path):
-                with open(path, encoding="utf-8") as stream:
-                    return stream.read().strip()
-        return ""
+        return credential(self._env, name)
 
     def _file(self, name: str) -> str:
         path = key_file(self._env)
@@ -547,9 +571,47 @@ def _keyring(name: str) -> str:
         return ""
 
 
+def credential(env: Mapping[str, str], name: str) -> str:
+    """Return the systemd credential of that name (or its lower-case form), "" if there is none. ConfigError if unreadable."""
+    folder = env.get("CREDENTIALS_DIRECTORY", "")
+    for file in (name, name.lower()) if folder and name.isidentifier() else ():
+        path = os.path.join(folder, file)
+        if os.path.isfile(path):
+            try:
+                with open(path, encoding="utf-8") as stream:
+                    return stream.read().strip()
+            except (OSError, ValueError) as error:
+                raise ConfigError(f"cannot read the credential {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
+    return ""
+
+
+def from_environment(env: Mapping[str, str]) -> list[str]:
+    """Return the names of the secrets that the environment holds: a daemon warns of them (its children and /proc show them)."""
+    return sorted(name for name, value in env.items() if value and is_secret(name))
+
+
 def read_keys(path: str) -> dict[str, str]:
     """Return the keys of a key file (TOML, NAME = "value"). ConfigError if anyone else may read it."""
-    mode = os.stat(path).st_mode
-    if mode & 0o077:
-        raise ConfigError(f"{path} may be read by others (mode {mode & 0o777:o})", hint=f"chmod 600 {path}")
-    return {name: value for name, value in _toml(path).items() if isinstance(value, str)}
+    return {name: value for name, value in read_private(path).items() if isinstance(value, str)}
+
+
+def read_private(path: str) -> dict[str, Any]:
+    """Return a TOML file that only its owner may read, and nobody else can exchange; ConfigError for any other."""
+    import tomllib
+
+    try:
+        with open(path, "rb") as file:
+            found, folder = os.fstat(file.fileno()), os.stat(os.path.dirname(os.path.realpath(path)))
+            if found.st_mode & 0o077:
+                raise ConfigError(f"{path} may be read by others (mode {found.st_mode & 0o777:o})", hint=f"chmod 600 {path}")
+            # A sticky folder (/tmp) does not let others exchange our files.
+            if folder.st_mode & 0o022 and not folder.st_mode & 0o1000:
+                raise ConfigError(f"the folder of {path} may be written by others", hint=f"chmod 700 {os.path.dirname(path)}")
+            if found.st_uid not in {os.geteuid(), 0}:
+                raise ConfigError(f"{path} belongs to another user", hint="keys are read from your own files only")
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", hint="fix its permissions") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        # The parser quotes nothing but the place, so no secret is in this.
+        raise ConfigError(f"{path}: {error}", hint="it must be TOML") from None

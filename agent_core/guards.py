@@ -2,6 +2,7 @@
 
     before(call, attempt, now) -> Proceed | Delay(s) | Refuse(error) | Use(outcome)
     after(call, outcome, attempt, now) -> Accept | Retry(s)
+    leave(call)                                                    (optional) a call that was let in is not made after all
 
 One fixed order (`ORDER`): per request policy → cache → dedup → deadline, per attempt budget → breaker → rate → in-flight →
 call timeout. `chain` sorts any set of guards into it. Policy's decision is made where the arguments are known (see
@@ -46,9 +47,10 @@ class Proceed:
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """Wait, then ask this guard again."""
+    """Wait, then ask the guards again. `reason` says for what, in words for a person."""
 
     seconds: float
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +104,25 @@ def chain(guards: Iterable[Guard]) -> tuple[Guard, ...]:
 
 
 def before(guards: Sequence[Guard], call: Outward, attempt: int, now: float) -> Decision:
-    """Return the first decision that is not Proceed."""
-    for guard in guards:
+    """Return the first decision that is not Proceed. Where the call is not made, the guards that let it in are told.
+
+    After a Delay all are asked again, so a guard that took something for this very call must not take it twice.
+    """
+    for place, guard in enumerate(guards):
         decision = guard.before(call, attempt, now)
         if decision is not PROCEED:
+            if not isinstance(decision, Delay):
+                leave(guards[:place], call)
             return decision
     return PROCEED
+
+
+def leave(guards: Sequence[Guard], call: Outward) -> None:
+    """Tell the guards, innermost first, that a call is not made, or ended without an outcome (it was cancelled)."""
+    for guard in reversed(guards):
+        told = getattr(guard, "leave", None)
+        if told is not None:
+            told(call)
 
 
 def after(guards: Sequence[Guard], call: Outward, outcome: Any, attempt: int, now: float) -> Verdict:
@@ -178,11 +193,11 @@ class Budget:
     spent: int = 0
     reserved: int = 0
     place: str = "budget"
-    _open: dict[str, int] = field(default_factory=dict)
+    _open: dict[int, int] = field(default_factory=dict)
 
     def before(self, call: Outward, attempt: int, now: float) -> Decision:
-        """Reserve, or refuse."""
-        if call.ask is None or call.provider is None or call.provider.answer is not None:
+        """Reserve once, or refuse: another guard's Delay makes all of them decide again."""
+        if call.ask is None or call.provider is None or call.provider.answer is not None or id(call) in self._open:
             return PROCEED
         need = money.reserve(call.ask, call.provider)
         if need is None:
@@ -193,15 +208,19 @@ class Budget:
             left = money.text(self.limit - self.spent - self.reserved)
             return Refuse(BudgetLimit(f"the next call may cost {money.text(need)} USD and {left} is left", hint="raise --budget"))
         self.reserved += need
-        self._open[call.key] = need
+        self._open[id(call)] = need
         return PROCEED
 
     def after(self, call: Outward, outcome: Any, attempt: int, now: float) -> Verdict:
         """Give the reserve back and settle what the reply really cost."""
-        self.reserved -= self._open.pop(call.key, 0)
+        self.leave(call)
         if call.provider is not None and hasattr(outcome, "usage"):
             self.spent += money.cost(outcome.usage, call.provider.price) or 0
         return ACCEPT
+
+    def leave(self, call: Outward) -> None:
+        """Give back what a call that ended without an outcome had reserved."""
+        self.reserved -= self._open.pop(id(call), 0)
 
 
 @dataclass(slots=True)

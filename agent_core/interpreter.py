@@ -50,6 +50,7 @@ TOLD_AT, STOP_AT, MALFORMED_STOP = 3, 5, 3
 DEPTH_LIMIT = 4
 _SHOWN_INPUT = 2000
 _QUESTIONS = 6
+_WORTH_SAYING = 0.5
 
 
 @dataclass(slots=True)
@@ -260,9 +261,19 @@ def _route(ask: Ask, run: Run, path: str, print_: str) -> Steps:
 
 def _attempts(ask: Ask, provider: Provider, run: Run, path: str, print_: str) -> Steps:
     call = guarding.Outward("ask", provider.model, print_, ask, provider)
+    try:
+        return (yield from _tried(ask, call, run, path))
+    finally:
+        guarding.leave(run.guards, call)  # cancelled, or out of time: what was taken for it is free again
+
+
+def _tried(ask: Ask, call: Outward, run: Run, path: str) -> Steps:
+    provider = call.provider
+    if provider is None:
+        raise ContractError("no provider to ask")
     attempt = 0
     while True:
-        decision = yield from _admitted(call, attempt, run)
+        decision = yield from _admitted(call, attempt, run, path)
         if isinstance(decision, guarding.Use):
             return decision.outcome, attempt, True
         shown = [False]
@@ -285,16 +296,22 @@ def _attempts(ask: Ask, provider: Provider, run: Run, path: str, print_: str) ->
         attempt += 1
 
 
-def _admitted(call: Outward, attempt: int, run: Run) -> Steps:
+def _admitted(call: Outward, attempt: int, run: Run, path: str) -> Steps:
     """Ask the guards until they let the call pass (Delay waits), answer it (Use) or refuse it."""
+    began, reason = run.clock(), ""
     while True:
         decision = guarding.before(run.guards, call, attempt, run.clock())
         match decision:
-            case guarding.Delay(seconds):
+            case guarding.Delay(seconds, why):
+                if not reason and seconds >= _WORTH_SAYING:
+                    yield run.event("notice", path, text=f"waiting for {why or 'a limit'}")
+                reason = why or "a limit"
                 yield from _pause(seconds, run)
             case guarding.Refuse(error):
                 raise error
             case _:
+                if reason:
+                    yield run.event("guard.waited", path, limit=reason, wait_s=round(run.clock() - began, 3), queued=True)
                 return decision
 
 
@@ -529,7 +546,7 @@ def _guarded(
     attempt = 0
     while True:
         try:
-            decision = yield from _admitted(outward, attempt, run)
+            decision = yield from _admitted(outward, attempt, run, path)
         except (DeadlineError, BudgetLimit):
             raise
         except AgentError as refusal:
@@ -610,7 +627,7 @@ def _call(call: Call, run: Run, path: str) -> Steps:
         raise DepthLimit(f"{name} would be the {DEPTH_LIMIT + 1}th agent in a chain of calls", hint="do agents call each other?")
     carrier = _carrier(call.agent, run)
     outward = guarding.Outward("peer", name, print_)
-    decision = yield from _admitted(outward, 0, run)
+    decision = yield from _admitted(outward, 0, run, path)
     if isinstance(decision, guarding.Use):
         return decision.outcome
     yield run.event("call.started", path, print_, agent=name, input=call.message[:_SHOWN_INPUT])

@@ -19,6 +19,7 @@ from agent_core.effects import Act, Pattern
 from agent_core.errors import (
     AgentError,
     Cancelled,
+    DeadlineError,
     DeniedError,
     Failed,
     Interrupt,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from agent_core.provider import Provider
     from agent_core.store import Store
     from agent_core.task import Task
-    from agent_core.tool import Tool
 
 STORE_FILE = "agents.db"
 KEPT_SETTINGS = ("temperature", "max_tokens", "system", "persona", "pattern", "protocol", "max_steps", "output_schema")
@@ -94,7 +94,7 @@ class Session:
         self._ended = False
         self._record: Mapping[str, Any] = {}
         self._kept: Event | None = None
-        self._added: tuple[Tool, ...] = ()
+        self._calls: dict[str, dict[str, Any]] = {}
 
     # -- before
 
@@ -133,9 +133,7 @@ class Session:
         added = plugins.of(self.settings)
         if added.manager is None:
             return
-        own = self.agent.tools
         self.agent = plugins.equip(self.agent, self.settings)
-        self._added = tuple(tool for tool in self.agent.tools if own.get(tool.name) is None)
         self.sinks = (*self.sinks, *added.readers(self.agent, self.settings, self._store))
         if not self.job.resume:
             self.job = added.prepared(self.agent, self.job, self.settings, self._store)
@@ -184,8 +182,6 @@ class Session:
         kept = {name: value for name, value in start.data.get("settings", {}).items() if name in KEPT_SETTINGS}
         extra = {name: tuple(value) if isinstance(value, list) else value for name, value in start.data.get("extra", {}).items()}
         self.settings = replace(self.settings, **kept, extra={**self.settings.extra, **extra})
-        if self.job.replay:
-            self._with_recorded_tools(start.data.get("tools", ()))
         name, arguments = start.data.get("command") or ("", {})
         self.job = replace(self.job, command=(name, arguments))
         if self.job.resume and not self.settings.script and start.data.get("script"):
@@ -195,18 +191,6 @@ class Session:
                 self.settings, provider=start.data.get("route") or "", model=self.settings.model or start.data.get("model") or ""
             )
         return found.id
-
-    def _with_recorded_tools(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Give a replay the tools that plugins had added, as a model saw them: they are part of each request, and never called."""
-        from agent_core.tool import Toolset, external
-
-        missing = [row for row in rows if self.agent.tools.get(row["name"]) is None]
-        if missing:
-            import copy
-
-            added = (external(row["name"], row["description"], row["parameters"], _not_replayed) for row in missing)
-            self.agent = copy.copy(self.agent)
-            self.agent.tools = Toolset((*self.agent.tools.tools, *added))
 
     def _started_calls(self, run_id: str, recorded: Mapping[str, Event]) -> frozenset[str]:
         """Return where a call with effects began and no outcome was recorded: it may or may not have happened."""
@@ -235,12 +219,7 @@ class Session:
         mine = {name: value for name, value in self.settings.extra.items() if name not in GENERAL}
         extra = {name: value for name, value in jsonable(mine).items() if value not in (None, "", []) and value is not False}
         name, arguments = self.job.command
-        added = [{"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)} for tool in self._added]
-        return {
-            **({"tools": added} if added else {}),
-            **({"extra": extra} if extra else {}),
-            **({"command": [name, jsonable(dict(arguments))]} if name else {}),
-        }
+        return {**({"extra": extra} if extra else {}), **({"command": [name, jsonable(dict(arguments))]} if name else {})}
 
     # -- during
 
@@ -253,12 +232,30 @@ class Session:
 
     def tell(self, event: Event) -> None:
         """Journal an event, then hand it to the sinks."""
+        self._note_call(event)
         if self._store is not None and not self.job.replay and event.kind not in TRANSIENT:
             self._waiting.append(event)
             if event.durable or event.kind in _AT_ONCE or event.data.get("effects"):
                 self._flush()
         for sink in self.sinks:
             sink(event)
+
+    def _note_call(self, event: Event) -> None:
+        """Keep what each called agent answered, for a run that is cancelled. Calls within calls belong to the outer ones."""
+        if event.kind not in ("call.started", "call.finished"):
+            return
+        if any(event.path.startswith(f"{outer}.") for outer in self._calls):
+            return
+        row = self._calls.setdefault(event.path, {"agent": event.data.get("agent"), "output": None})
+        if event.kind == "call.finished":
+            row["output"] = event.data.get("output")
+
+    def _or_partial(self, structured: Any, error: AgentError | None) -> Any:
+        """Return, for a run that was stopped, {partial, completion}: the finished answers of called agents, and their share."""
+        done = [row for row in self._calls.values() if row["output"] is not None]
+        if structured is not None or not done or not isinstance(error, (Cancelled, DeadlineError, LimitError)):
+            return structured
+        return {"partial": done, "completion": round(len(done) / len(self._calls), 4)}
 
     def _flush(self) -> None:
         if self._store is None:
@@ -318,6 +315,7 @@ class Session:
             error = LimitError(value.problem or "not all of it was done", hint="--json shows what there is")
         error = self._denied(error)
         text, structured = _answer(self.agent, value, self.settings)
+        structured = self._or_partial(structured, error)
         totals = self.run.totals if self.run else None
         stop = _stop(error)
         status = 0 if error is None else error.status
@@ -396,10 +394,6 @@ def _peak_memory() -> int:
 
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most // 1024 if sys.platform == "darwin" else most  # bytes there, KiB elsewhere
-
-
-def _not_replayed() -> None:
-    raise Failed("a replay calls no tool")
 
 
 def _unboxed(value: Any) -> Any:

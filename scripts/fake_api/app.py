@@ -53,7 +53,14 @@ class App:
     key: str = ""
     lenient: bool = False
     number: int = 0
+    busy: int = 0
+    most: int = 0
     requests: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=KEPT))
+
+    def at_once(self, change: int) -> None:
+        """Count requests that are being answered; GET /_load tells how many there are, and the most there were."""
+        self.busy += change
+        self.most = max(self.most, self.busy)
 
     def answer(self, incoming: Incoming) -> Iterable[Step]:
         """Return the answer to a request."""
@@ -122,6 +129,8 @@ class App:
             match incoming.method, path:
                 case "GET", "/_requests":
                     return _json(200, list(self.requests))
+                case "GET", "/_load":
+                    return _json(200, {"now": self.busy, "most": self.most})
                 case "GET", "/_faults":
                     return _json(200, faults.descriptions())
                 case "POST", "/_script":
@@ -130,7 +139,7 @@ class App:
                     self.set_fault(text.strip())
                 case "POST", "/_reset":
                     self.script = Script(per=self.script.per)
-                    self.fault, self.number = "", 0
+                    self.fault, self.number, self.most = "", 0, self.busy
                     self.requests.clear()
                 case _:
                     return _json(404, {"error": f"no {incoming.method} {path}"})

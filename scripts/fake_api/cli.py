@@ -22,7 +22,7 @@ examples:
                                                {"fault": "429:2", "times": 2}  {"text": "for ever", "loop": true}  {"loop": true}
   fake-api --fault '500*2'                     two 500s in each conversation, then well (also: header x-fault, model fault:NAME)
   fake-api --quick --delay-ms 50 --script s    no reading, no recording: for benchmarks
-control: GET /_requests /_faults, POST /_script (JSONL) /_fault (NAME) /_reset
+control: GET /_requests /_load /_faults, POST /_script (JSONL) /_fault (NAME) /_reset
 """
 
 

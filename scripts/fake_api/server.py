@@ -27,7 +27,7 @@ RST = struct.pack("ii", 1, 0)
 class Connection(asyncio.Protocol):
     """One client's connection. One request is answered at a time, in order."""
 
-    __slots__ = ("app", "buffer", "closing", "need", "paused", "quick", "steps", "timer", "transport")
+    __slots__ = ("app", "buffer", "busy", "closing", "need", "paused", "quick", "steps", "timer", "transport")
 
     def __init__(self, app: App, quick: Quick | None) -> None:
         self.app = app
@@ -38,6 +38,7 @@ class Connection(asyncio.Protocol):
         self.timer: asyncio.TimerHandle | None = None
         self.paused = False
         self.closing = False
+        self.busy = False
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -49,6 +50,7 @@ class Connection(asyncio.Protocol):
         if self.timer:
             self.timer.cancel()
         self.steps = None
+        self._count(busy=False)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; answer when a request is whole."""
@@ -110,7 +112,14 @@ class Connection(asyncio.Protocol):
         else:
             incoming = Incoming(method.decode("latin-1"), target.decode("latin-1"), headers(rest), body)
             self.steps = iter(self.app.answer(incoming))
+        self._count(busy=not target.startswith(b"/_"))
         self._advance()
+
+    def _count(self, *, busy: bool) -> None:
+        """Keep count of the requests that are being answered."""
+        if busy != self.busy:
+            self.busy = busy
+            self.app.at_once(1 if busy else -1)
 
     def _advance(self) -> None:
         """Do steps until one takes time or the client is slow."""
@@ -120,6 +129,7 @@ class Connection(asyncio.Protocol):
             match step:
                 case None:
                     self.steps = None
+                    self._count(busy=False)
                     self._finish()
                     self._serve()
                 case bytes():
@@ -136,6 +146,7 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def _end(self, ending: Ending) -> None:
+        self._count(busy=False)
         if ending is Ending.RESET:
             # linger of zero makes close() send RST instead of FIN
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST)
