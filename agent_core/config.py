@@ -222,6 +222,15 @@ def data_dir(env: Mapping[str, str]) -> str:
     return os.path.join(_xdg(env, "XDG_DATA_HOME", os.path.join(".local", "share")), NAME)
 
 
+def state_dir(env: Mapping[str, str]) -> str:
+    """Return the folder of what should outlive the data, and is neither that nor configuration."""
+    if sys.platform != "linux":
+        from platformdirs import user_state_dir
+
+        return user_state_dir(NAME, appauthor=False)
+    return os.path.join(_xdg(env, "XDG_STATE_HOME", os.path.join(".local", "state")), NAME)
+
+
 def _xdg(env: Mapping[str, str], name: str, fallback: str) -> str:
     value = env.get(name, "")
     # The specification: a relative path in these variables is to be ignored.

@@ -16,7 +16,10 @@ Kinds written by the engine (data fields in brackets):
     effect.failed  [error]                                                                           journalled outcome
     notice         [text]                     something a person should know (stderr)
     delta          [text | thought]           a piece of a streamed reply; never stored
-    run.finished   [status, stop, output, structured, usage, error, steps]
+    run.finished   [status, stop, output, structured, usage, error, steps, peak_memory_kb]
+    guard.waited   [limit, wait_s, queued]    a call waited for a limit
+
+Told by patterns (`Note`) and plugins: graph.started, node.*, step.*, memory.*, metric [name, value, ...].
 """
 
 from __future__ import annotations

@@ -760,7 +760,7 @@ def _person(question: str, run: Run, path: str, print_: str, **shown: Any) -> St
     answer = yield Invoke(run.ask_person, {"question": question}, run.deadline)
     if answer is None:
         raise _parked(question, run)
-    yield run.event("wait.finished", path, print_, answer=answer, durable=True)
+    yield run.event("wait.finished", path, print_, answer=answer, by="terminal", durable=True)
     return answer
 
 

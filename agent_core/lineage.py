@@ -112,8 +112,8 @@ def _link(path: str) -> str:
 
 def _text(path: str) -> str:
     try:
-        with open(path, encoding="ascii") as file:  # noqa: PTH123
-            return file.read(200).strip()
+        with open(path, "rb") as file:  # noqa: PTH123 - bytes: opening a text loads its codec
+            return file.read(200).decode("ascii").strip()
     except (OSError, ValueError):
         return ""
 

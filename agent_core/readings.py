@@ -181,7 +181,7 @@ def usage(events: Iterable[Event]) -> dict[str, Any]:
         wall += event.data.get("wall_ms") or 0
         used = event.data.get("usage") or {}
         tokens = {name: _plus(total, used.get(name)) for name, total in tokens.items()}
-        cost = _plus(cost, _cost(event.data))
+        cost = _plus(cost, cost_of(event.data))
         basis = str(event.data.get("basis") or event.data.get("cost_basis") or basis)
     return {
         **tokens, "calls": calls, "cost_usd": None if cost is None else money.text(cost), "cost_basis": basis or None,
@@ -259,11 +259,17 @@ def _plus(total: int | None, more: int | None) -> int | None:
     return None if total is None or more is None else total + more
 
 
-def _cost(data: Mapping[str, Any]) -> int | None:
-    """Return a call's cost in pico-dollars, or None if unknown."""
+def cost_of(data: Mapping[str, Any]) -> int | None:
+    """Return the cost of a model's recorded reply in pico-dollars, or None if unknown."""
     if data.get("cached"):
         return 0
     if isinstance(data.get("cost"), int):
         return int(data["cost"])
     known = data.get("cost_usd")
     return money.pico(known) if isinstance(known, str) else None
+
+
+def facts_of(event: Event) -> Mapping[str, Any]:
+    """Return what a called agent's record said of its run ({agent, run, status, usage}); empty for any other event."""
+    found = event.data.get("facts") if event.kind in ("call.finished", "call.failed", "effect.failed") else None
+    return found if isinstance(found, dict) else {}

@@ -77,6 +77,16 @@ def _line(tty: int, question: str, ways: str) -> str:
     return os.read(tty, 4096).decode("utf-8", "replace").strip()
 
 
+def _somebody() -> str:
+    """Return the name of the user who decides."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
 def questions(store: Store, run: str) -> list[Question]:
     """Return the open questions of a run, oldest first."""
     events = store.events(run)
@@ -107,5 +117,7 @@ def answer(store: Store, ref: str, decision: Any, path: str = "") -> str:
         places = ", ".join(f"{each.path}: {each.text[:40]}" for each in waiting)
         raise UsageError(f"run {run} waits for {len(waiting)} decisions", hint=f"choose one with --step ({places})")
     one = waiting[0]
-    store.append(Event("wait.finished", run, one.path, time.time(), {"answer": decision}, one.fingerprint, durable=True))
+    store.append(
+        Event("wait.finished", run, one.path, time.time(), {"answer": decision, "by": _somebody()}, one.fingerprint, durable=True)
+    )
     return run

@@ -50,7 +50,9 @@ def graph(task: Task, plan: Graph | None = None, find: Finder = by_name, words: 
 
 def _graph(frame: Frame, words: str, variables: Mapping[str, Any]) -> Pattern:
     plan = frame.plan
-    yield Note("graph.started", {"graph": plan.name, "nodes": {name: list(node.after) for name, node in plan.nodes.items()}})
+    yield Note("graph.started", {
+        "graph": plan.name, "start": list(plan.start), "nodes": {name: list(node.after) for name, node in plan.nodes.items()},
+    })  # fmt: skip
     known: dict[str, Result] = {}
     joins: dict[str, dict[str, bool]] = {}
     order: list[str] = []

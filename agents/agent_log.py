@@ -1,237 +1,111 @@
-"""agent-log - look at what agents did: list, show, follow and export runs; replay, resume and fork them.
+"""agent-log - look at what agents did: runs, progress, bills, metrics, audit; replay, resume and fork runs.
 
     agent-log list [-n 20] [--agent NAME] [--session NAME]
     agent-log show RUN                  its steps: what was thought, called and answered
     agent-log follow RUN                the same while it happens, until the run ends
-    agent-log export RUN                every event, one JSON object a line
+    agent-log status RUN                how far it is: done, active, ready, blocked, the bottleneck
+    agent-log timeline RUN              what happened when, as bars
+    agent-log export RUN                every event, one JSON object a line (--format csv, --format otlp)
+    agent-log pipeline [RUN]            all stages of the pipe it was part of: one trace, one bill
+    agent-log cost [--by agent|model|day] [--since 7d]
+    agent-log metrics [--by agent] [--format prom]
+    agent-log audit [--denied] [--run RUN] [--since 7d]
+    agent-log audit --verify            is the record whole? names the first entry that is not (status 3)
+    agent-log alerts --rules FILE       thresholds on metrics; status 3 when one fires
+    agent-log limits                    how much of each limit is in use
     agent-log replay RUN                run it again without a network: the same bytes
     agent-log resume RUN                go on where it stopped; what is done is not done again
     agent-log fork RUN --at STEP        a new run that shares events 1 to STEP; prints its name
 
-RUN is a run's name, the beginning of one, or `last`. `fork` takes `--set input="…"` (or system, model, provider …) to change
-something, and `--go` to resume the new run at once.
+RUN is a run's name, the beginning of one, or `last`. `resume` takes a person's decision for a run that waits for one: `--approve`,
+`--deny` or `--answer TEXT`. `fork` takes `--set input="…"` (or system, model, provider …) to change something, and `--go` to resume
+the new run at once.
 
     $ agent-log list --json | jq -r '.data.structuredContent[].id'
+    $ agent-log pipeline last --json | jq .data.structuredContent.total
+    $ agent-log metrics --format prom > /var/lib/node_exporter/agents.prom
     $ agent-log fork last --at 2 --set input="and in French?" --go
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
-from agent_core import terminal
-from agent_core.cli import Out
-from agent_core.errors import AgentError, Cancelled, DeadlineError, Failed, Interrupt, UsageError
+from agent_core import Agent, terminal
+from agent_core.errors import DeadlineError, MissingInput, UsageError
 from agent_core.options import OPTIONS as AGENT_OPTIONS
-from agent_core.options import SCHEMA_VIEWS, Option, convert, help_text, parse, unknown
+from agent_core.options import Option, convert, unknown
+from agent_core.task import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from agent_core.cli import Command
     from agent_core.events import Event
-    from agent_core.readings import Session, Step, Summary
+    from agent_core.readings import Session, Summary
     from agent_core.store import Run, Store
+    from agent_plugins.observe.pipelines import Stage
 
-NAME, VERSION = "agent-log", "0.1.0"
-COMMANDS = ("list", "show", "follow", "export", "replay", "resume", "fork")
-OPTIONS = (
-    Option("limit", "list: at most so many runs", "int", short="n", low=1, default=20),
-    Option("agent", "list: only runs of this agent", "text", metavar="NAME"),
-    Option("session", "list: only runs of this session", "text", metavar="NAME"),
-    Option("at", "fork: keep events 1 to STEP, as `show` counts them", "int", low=0, metavar="STEP"),
-    Option("set", "fork: change a field of the start", "text", repeat=True, metavar="FIELD=TEXT"),
-    Option("go", "fork: resume the new run at once"),
-    Option("format", "export: the form", "text", choices=("jsonl",), default="jsonl"),
-    Option("timeout", "follow: stop waiting; status 124", "seconds", low=0.001),
-    Option("data-dir", "where runs are kept", "path", metavar="DIR"),
-    Option("json", "print one JSON record, also on failure", short="j"),
-    Option("jsonl", "print records as they happen, one JSON object a line"),
-    Option("quiet", "nothing on stderr", short="q"),
-    Option("debug", "show tracebacks"),
-    Option("agent-schema", "print the card or a VIEW of it", "text", optional="card", choices=SCHEMA_VIEWS, metavar="VIEW"),
-    Option("version", "print the version, and exit"),
-    Option("help", "print this, and exit", short="h"),
-)
 POLL = 0.1
-SHOWN = 400
 CHANGEABLE = (
     "input", "provider", "model", "script", "system", "persona", "pattern", "protocol", "temperature", "max_tokens", "max_steps",
 )  # fmt: skip
 _OF_THE_START = {"provider": "route", "model": "model", "script": "script"}
 
 
-def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Be the command line; with `argv` given leave by SystemExit."""
-    closed = terminal.reserve_streams()
-    words = terminal.arguments() if argv is None else list(argv)
-    out = _early_out(words)
-    try:
-        if argv is None:
-            _signals()
-        status = _run(words, out, closed)
-    except AgentError as error:
-        status = _fail(out, error)
-    except (Interrupt, KeyboardInterrupt) as stop:
-        cancelled = Cancelled("interrupted")
-        cancelled.status = getattr(stop, "status", 130)
-        status = _fail(out, cancelled)
-    except Exception as error:  # the one catch at the edge
-        if out.debug:
-            raise
-        status = _fail(out, AgentError(f"internal error: {type(error).__name__}: {error}", hint="--debug shows where"))
-    if argv is None and status == 130:
-        terminal.die_by(signal.SIGINT)
-    raise SystemExit(status)
-
-
-def _early_out(words: Sequence[str]) -> Out:
-    from agent_core import config
-
-    mode = "jsonl" if "--jsonl" in words else "json" if {"--json", "-j"} & set(words) else "text"
-    return Out(NAME, VERSION, mode, bool({"--quiet", "-q"} & set(words)), debug="--debug" in words, env=config.environ())
-
-
-def _signals() -> None:
-    def interrupt(number: int, _frame: Any) -> None:
-        raise Interrupt(128 + number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, interrupt)
-
-
-def _fail(out: Out, error: AgentError) -> int:
-    """Say what went wrong, as a line and, if records are wanted, as one."""
-    out.say(error.line())
-    if out.mode != "text":
-        from agent_core import records
-
-        stop = {124: "timeout", 130: "cancelled", 143: "cancelled"}.get(error.status, "error")
-        out.finish(records.failure_data(error, error.status, stop))
-    return error.status
-
-
-def _run(words: list[str], out: Out, closed: frozenset[int]) -> int:
-    if 1 in closed:
-        raise Failed("cannot write to stdout: it is closed", hint="drop >&-")
-    parsed = parse(words, OPTIONS)
-    flags = parsed.values
-    out.mode = "jsonl" if flags.get("jsonl") else "json" if flags.get("json") else "text"
-    out.quiet, out.debug = bool(flags.get("quiet")), bool(flags.get("debug"))
-    status = _about(flags, parsed.words, out)
-    return _command(flags, parsed.words or ("list",), out) if status is None else status
-
-
-def _about(flags: Mapping[str, Any], words: Sequence[str], out: Out) -> int | None:
-    if flags.get("version"):
-        return out.answer(f"{NAME} {VERSION}", {"name": NAME, "version": VERSION})
-    if flags.get("agent_schema") or tuple(words) == ("__schema",):
-        return _schema(flags.get("agent_schema") or "card")
-    if flags.get("help"):
-        return out.answer(help_text(NAME, __doc__ or "", OPTIONS))
-    return None
-
-
-def _command(flags: Mapping[str, Any], words: Sequence[str], out: Out) -> int:
-    command, *rest = words
-    if command not in COMMANDS:
-        raise unknown("command", command, COMMANDS)
-    wanted = 0 if command == "list" else 1
-    if len(rest) != wanted:
-        raise UsageError(
-            f"{command} takes {'one RUN' if wanted else 'no words'}", hint=f"agent-log {command} last" if wanted else "see --help"
-        )
-    if command == "list":
-        return _list(flags, out)
-    with _store(flags, out) as store:
-        run = _known(store, rest[0])
-        looks = {"show": _show, "follow": _follow, "export": _export, "fork": _fork}
-        if command in looks:
-            return looks[command](store, run, flags, out)
-    return _again(run.agent, _source(store, run), f"--{command}", run.id, flags)
-
-
-def _schema(view: str) -> int:
-    from agent_core import card
-    from agent_core.agent import Agent
-
-    itself = Agent(__doc__, version=VERSION, stdin="none", tags=("log", "runs"))
-    terminal.write(1, terminal.encode(card.view(itself, view, OPTIONS)))
-    return 0
-
-
 # --- the store -------------------------------------------------------------------------------------------------------
 
 
-def _path(flags: Mapping[str, Any]) -> Path:
-    from agent_core import config
+def _store(command: Command) -> Store | None:
+    """Return the store, None if there is none: looking must not create one."""
     from agent_core.running import store_path
 
-    return store_path(config.load({"data_dir": flags["data_dir"]} if flags.get("data_dir") else {}))
+    if not store_path(command.settings).exists():
+        return None
+    store = command.store()
+    store.ready()
+    for notice in store.notices:
+        command.out.say(notice)
+    return store
 
 
-@contextmanager
-def _store(flags: Mapping[str, Any], out: Out) -> Iterator[Store]:
-    from agent_core.store import open_store
-
-    store = open_store(_path(flags))
-    try:
-        yield store
-    finally:
-        for notice in store.notices:
-            out.say(notice)
-        store.close()
-
-
-def _known(store: Store, ref: str) -> Run:
-    """Return the run; looking for one must not create a store."""
-    if not store.path.exists():
+def _known(command: Command, ref: str) -> tuple[Store, Run]:
+    store = _store(command)
+    if store is None:
         raise UsageError(f'no run "{ref}": nothing has been recorded yet', hint="run an agent first, or name its --data-dir")
-    return store.run(ref)
+    return store, store.run(ref)
 
 
-def _source(store: Store, run: Run) -> str:
-    start = next((event for event in store.events(run.id) if event.kind == "run.started"), None)
-    store.close()
-    return str(start.data.get("source") or "") if start is not None else ""
+# --- list and show ---------------------------------------------------------------------------------------------------
 
 
-# --- list ------------------------------------------------------------------------------------------------------------
+def list_(command: Command, agent: str = "", session: str = "") -> Answer:
+    """List the newest runs; `-n` says how many.
 
+    Args:
+        command: the call
+        agent: only runs of this agent
+        session: only runs of this session
+    """
+    from agent_plugins.observe import shown
 
-def _list(flags: Mapping[str, Any], out: Out) -> int:
-    if not _path(flags).exists():
-        return _printed(out, "", [])
-    with _store(flags, out) as store:
-        runs = store.runs(flags.get("limit", 20), flags.get("agent"), flags.get("session"))
-    return _printed(out, _table(runs), [_row(run) for run in runs])
-
-
-def _printed(out: Out, text: str, structured: Any) -> int:
-    if out.mode == "text" and not text:
-        return 0
-    return out.answer(text, structured)
+    store = _store(command)
+    found = store.runs(command.settings.extra.get("limit", 20), agent or None, session or None) if store is not None else []
+    return Answer(shown.runs(found) if store is not None else "", [_row(run) for run in found])
 
 
 def _row(run: Run) -> dict[str, Any]:
+    from agent_plugins.observe import shown
+
     row = asdict(run)
-    row["state"] = _state(run.status, finished=run.finished is not None)
+    row["state"] = shown.state(run.status, finished=run.finished is not None)
     row["duration_s"] = None if run.finished is None else round(run.finished - run.started, 3)
     row["started"], row["finished"] = _moment(run.started), _moment(run.finished)
     return row
-
-
-def _state(status: int | None, *, finished: bool) -> str:
-    if not finished:
-        return "unfinished"
-    return {0: "ok", 3: "no"}.get(status or 0, f"exit {status}")
 
 
 def _moment(seconds: float | None) -> str | None:
@@ -240,27 +114,15 @@ def _moment(seconds: float | None) -> str | None:
     return None if seconds is None else timestamp(seconds)
 
 
-def _table(runs: Sequence[Run]) -> str:
-    rows = [("RUN", "STARTED", "STATE", "AGENT", "SESSION", "INPUT")]
-    for run in runs:
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.started))
-        state = _state(run.status, finished=run.finished is not None)
-        rows.append((run.id, when, state, _short(run.agent), _short(run.session) or "-", run.title[:60]))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row[:5], widths, strict=True)), row[5]]).rstrip() for row in rows
-    )
-
-
-# --- show ------------------------------------------------------------------------------------------------------------
-
-
-def _show(store: Store, run: Run, _flags: Mapping[str, Any], out: Out) -> int:
+def show(run: str, command: Command) -> Answer:
+    """Show a run's steps: what was thought, called and answered."""
     from agent_core import readings
+    from agent_plugins.observe import shown
 
-    events = store.events(run.id)
+    store, found = _known(command, run)
+    events = store.events(found.id)
     summary, session = readings.summary(events), readings.session(events)
-    return out.answer(_shown(summary, session), _view(summary, session, events))
+    return Answer(shown.run(summary, session), _view(summary, session, events))
 
 
 def _view(summary: Summary, session: Session, events: Sequence[Event]) -> dict[str, Any]:
@@ -278,61 +140,6 @@ def _view(summary: Summary, session: Session, events: Sequence[Event]) -> dict[s
     }  # fmt: skip
 
 
-def _shown(summary: Summary, session: Session) -> str:
-    state = _state(summary.status, finished=summary.finished is not None)
-    took = "" if session.duration is None else f", {session.duration:.1f} s"
-    origin = f", fork of {summary.parent}" if summary.parent else ""
-    lines = [
-        f"run {summary.run}: {summary.agent} {summary.version}, {state}{took}{origin}",
-        f"model: {summary.provider} {summary.model}".rstrip(), f"input: {_short(summary.input)}", "",
-    ]  # fmt: skip
-    for step in session.steps:
-        lines += _step_lines(step)
-    if session.final_answer is None:
-        lines += ["", f"no answer ({_words(summary.error) or summary.stop or state})"]
-    return "\n".join([*lines, "", _bill(summary.usage)])
-
-
-def _step_lines(step: Step) -> list[str]:
-    """Return the lines of a step, each with the number of its event: the one that `fork --at` counts."""
-    number = _number(step.path)
-    lines = [f"{number:>3}  {'failed' if step.error else 'model '}  {_short(step.error or step.thought) or '(calls)'}"]
-    for action in step.actions:
-        result = "…" if action.observation is None else _short(action.observation)
-        mark = f" [{action.error}]" if action.error else ""
-        lines.append(f"{number + 1:>3}  tool    {action.tool} {_short(_compact(action.arguments))} ->{mark} {result}")
-    return lines
-
-
-def _number(path: str) -> int:
-    head = path.partition(".")[0]
-    return int(head) + 1 if head.isdecimal() else 0
-
-
-def _bill(usage: Mapping[str, Any]) -> str:
-    cost = "price unknown" if usage["cost_usd"] is None else f"{usage['cost_usd']} USD"
-    tokens = ["?" if usage[name] is None else f"{usage[name]:,}" for name in ("input_tokens", "output_tokens")]
-    return f"{usage['calls']} model calls, {tokens[0]} tokens in, {tokens[1]} out, {cost}"
-
-
-def _short(text: str) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= SHOWN else f"{flat[:SHOWN]}…"
-
-
-def _compact(value: Any) -> str:
-    import json
-
-    return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _words(error: Any) -> str:
-    return str(error.get("detail") or error.get("code") or "") if isinstance(error, dict) else str(error or "")
-
-
-# --- follow and export -----------------------------------------------------------------------------------------------
-
-
 def _event(event: Event) -> dict[str, Any]:
     return {
         "run": event.run, "path": event.path, "kind": event.kind, "time": event.time, "fingerprint": event.fingerprint,
@@ -340,38 +147,105 @@ def _event(event: Event) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _export(store: Store, run: Run, _flags: Mapping[str, Any], out: Out) -> int:
+# --- export, follow, status, timeline ---------------------------------------------------------------------------------
+
+
+def export(run: str, command: Command, format: Literal["jsonl", "csv", "otlp"] = "jsonl") -> Answer:  # noqa: A002 - the flag's name
+    """Print every event of a run, one JSON object a line.
+
+    Args:
+        run: which run
+        command: the call
+        format: jsonl, csv, or otlp (spans as OTLP/JSON, for a collector's /v1/traces)
+    """
     from agent_core import records
+    from agent_plugins.observe import exports
 
-    events = store.events(run.id)
-    if out.mode != "text":
-        return out.answer("", [_event(event) for event in events])
-    for event in events:
-        terminal.write(1, records.line(_event(event)))
-    return 0
+    store, found = _known(command, run)
+    events = store.events(found.id)
+    if format == "otlp":
+        made = exports.otlp(events)
+        return Answer(records.line(made).decode().rstrip("\n"), made)
+    rows = [_event(event) for event in events]
+    if format == "csv":
+        return Answer(exports.csv(events), rows)
+    for row in rows if command.out.mode == "text" else ():
+        terminal.write(1, records.line(row))
+    return Answer("", rows)
 
 
-def _follow(store: Store, run: Run, flags: Mapping[str, Any], out: Out) -> int:
+def follow(run: str, command: Command, timeout: float | None = None) -> Answer:
+    """Show a run while it goes on, until it ends; status 124 when that takes longer than --timeout.
+
+    On a terminal its progress is drawn anew; elsewhere its events are printed as they happen.
+    """
+    store, found = _known(command, run)
+    settings = command.settings
+    if command.out.mode == "text" and terminal.is_terminal(1) and terminal.decorated(1, settings.color, settings.environment):
+        return _watched(store, found.id, timeout)
     seen: list[Event] = []
-    for event in _arriving(store, run.id, flags.get("timeout")):
-        seen.append(event)
-        _tell(event, out)
-    if out.mode != "text":
-        from agent_core import records
-
-        out.finish(records.plain_data("", [_event(event) for event in seen]))
-    return 0
+    for batch in _arriving(store, found.id, timeout):
+        seen += batch
+        for event in batch:
+            _tell(event, command)
+    return Answer("", [_event(event) for event in seen])
 
 
-def _arriving(store: Store, run: str, timeout: float | None) -> Iterator[Event]:
-    """Yield a run's events as they are written, until it has ended."""
+def _watched(store: Store, run: str, timeout: float | None) -> Answer:
+    from agent_plugins.observe import live
+
+    seen: list[Event] = []
+    with live.screen() as show:
+        for batch in _arriving(store, run, timeout, idle=True):
+            seen += batch
+            show(seen)
+    return Answer("")
+
+
+def status(run: str, command: Command, slow: float = 1.5) -> Answer:
+    """Show how far a run is: what is done, active, ready or blocked, and what holds up the rest.
+
+    Args:
+        run: which run
+        command: the call
+        slow: what takes so many times as long as the median can be the bottleneck
+    """
+    from agent_plugins.observe import progress
+
+    store, known = _known(command, run)
+    now = time.time()
+    found = progress.progress(store.events(known.id), now, slow)
+    return Answer(progress.as_text(found, now), found.data())
+
+
+def timeline(run: str, command: Command) -> Answer:
+    """Show what happened when: model calls, tools, agents, questions and parts of a graph as bars."""
+    from agent_plugins.observe import timeline as reading
+
+    store, known = _known(command, run)
+    rows = reading.timeline(store.events(known.id))
+    value = {"run": known.id, "agent": known.agent, "rows": [row.data(known.started) for row in rows]}
+    return Answer(reading.bars(rows, _width(command)), value)
+
+
+def _width(command: Command) -> int:
+    """Return the width of a terminal, COLUMNS, or 100."""
+    given = command.settings.environment.get("COLUMNS", "")
+    if given.isascii() and given.isdigit():
+        return min(1000, max(40, int(given[:6])))
+    return os.get_terminal_size(1).columns if terminal.is_terminal(1) else 100
+
+
+def _arriving(store: Store, run: str, timeout: float | None, *, idle: bool = False) -> Iterator[list[Event]]:
+    """Yield a run's events as they are written, until it has ended; with `idle` also nothing, while nothing happens."""
     deadline = None if timeout is None else time.monotonic() + timeout
     last, ended = 0, False
     while True:
         more = store.since(last, run)
         for last, event in more:  # noqa: B007 - `last` is where the next look begins
             ended = event.kind == "run.finished" or (ended and event.kind != "run.started")
-            yield event
+        if more or idle:
+            yield [event for _, event in more]
         if more:
             continue
         if ended:
@@ -383,54 +257,243 @@ def _arriving(store: Store, run: str, timeout: float | None) -> Iterator[Event]:
         time.sleep(POLL)
 
 
-def _tell(event: Event, out: Out) -> None:
-    if out.mode == "jsonl":
-        from agent_core import records
+def _tell(event: Event, command: Command) -> None:
+    from agent_core import records
+    from agent_plugins.observe import shown
 
+    if command.out.mode == "jsonl":
         made = records.of_event(event)
         if made is not None:
-            out.record(*made)
-    elif out.mode == "text":
-        line = f"{time.strftime('%H:%M:%S', time.localtime(event.time))}  {event.path or '-':<6} {event.kind:<15} {_gist(event)}"
-        out.text(line.rstrip())
+            command.out.record(*made)
+    elif command.out.mode == "text":
+        command.out.text(shown.event(event))
 
 
-def _gist(event: Event) -> str:
-    data = event.data
-    match event.kind:
-        case "run.started":
-            from agent_core.store import text_of
+# --- pipelines and bills ---------------------------------------------------------------------------------------------
 
-            return _short(f"{data.get('agent', '')}: {text_of(data.get('input'))}")
-        case "model.replied":
-            from agent_core import messages
 
-            message = messages.from_json(data["message"])
-            calls = ", ".join(f"{call.name}({_compact(call.arguments)})" for call in message.tool_calls)
-            return _short(f"{message.text} {calls}")
-        case "tool.started":
-            return _short(f"{data.get('name')} {_compact(data.get('arguments'))}")
-        case "run.finished":
-            return _short(f"{_state(data.get('status'), finished=True)}: {_words(data.get('error')) or data.get('output') or ''}")
-    return _short(str(data.get("text") or data.get("output") or _words(data.get("error"))))
+def pipeline(command: Command, run: list[str]) -> Answer:
+    """Show all stages of the pipe that a run was part of: one trace, one bill. Without RUN: the latest."""
+    from agent_plugins.observe import pipelines, shown
+
+    if len(run) > 1:
+        raise UsageError("pipeline takes one RUN", hint="agent-log pipeline last")
+    store, known = _known(command, run[0] if run else "last")
+    found = pipelines.around(store, known.id)[0]
+    stages = [_stage(stage) for stage in found.stages]
+    total = {"cost_usd": found.cost_usd, "stages": len(stages), "calls": sum(stage.calls for stage in found.stages)}
+    return Answer(shown.pipeline(found), {"trace": found.trace, "stages": stages, "total": total})
+
+
+def _stage(stage: Stage) -> dict[str, Any]:
+    from agent_plugins.observe import shown
+
+    became = shown.state(stage.status, finished=stage.finished is not None)
+    return {**asdict(stage), "state": became, "started": _moment(stage.started), "finished": _moment(stage.finished)}
+
+
+def cost(command: Command, by: Literal["agent", "model", "day"] = "agent", since: str = "") -> Answer:
+    """Show what runs cost; prices that are not known are said to be so, and what a fork inherited is not counted twice.
+
+    Args:
+        command: the call
+        by: what is summed up
+        since: only what was paid in that time (7d, 12h), or since that day (2026-09-01)
+    """
+    from agent_plugins.observe import bills, shown
+
+    store = _store(command)
+    found = list(bills.entries(store, _since(since))) if store is not None else []
+    made, total = bills.bills(found, by), bills.sum_of(found)
+    rows = [bills.as_data(bill) for bill in made]
+    return Answer(shown.bills(made, total, by) if made else "", {"by": by, "rows": rows, "total": bills.as_data(total)})
+
+
+def _since(text: str) -> float:
+    """Return the moment that a duration ago, or a day, is. UsageError for anything else."""
+    if not text:
+        return 0.0
+    try:
+        return time.mktime(time.strptime(text, "%Y-%m-%d"))
+    except (ValueError, OverflowError):
+        ago: float = convert(Option("since", "", "seconds", low=0), text)
+        return time.time() - ago
+
+
+# --- metrics, audit, alerts, limits -----------------------------------------------------------------------------------
+
+
+def metrics(
+    command: Command,
+    by: Literal["all", "agent"] = "all",
+    agent: str = "",
+    since: str = "",
+    format: Literal["text", "json", "prom"] = "text",  # noqa: A002 - the flag's name
+    unit: Literal["s", "ms"] = "s",
+) -> Answer:
+    """Show numbers: steps, tokens, tool calls, failures, latencies, cost.
+
+    Args:
+        command: the call
+        by: all agents together, or each
+        agent: only this agent
+        since: only what happened in that time (7d, 12h), or since that day (2026-09-01)
+        format: text, json, or prom (Prometheus text)
+        unit: prom in base units (agent_inference_latency_seconds), or in ms (agent_inference_latency_ms)
+    """
+    from agent_plugins.observe import exposition, measured, shown, snapshot
+
+    store = _store(command)
+    found = measured.families(store, _since(since)) if store is not None else measured.none()
+    names = [agent] if agent else snapshot.agents_of(found) if by == "agent" else [None]
+    rows = [snapshot.snapshot(found, name) for name in names]
+    value = rows[0] if by == "all" or agent else {"agents": rows}
+    if format == "prom":
+        kept = snapshot.only(found, agent) if agent else found
+        text = exposition.text(kept if by == "agent" else snapshot.merged(kept), milliseconds=unit == "ms")
+        return Answer(text, value)
+    return Answer(shown.compact(value) if format == "json" else shown.numbers(rows), value)
+
+
+def audit(  # noqa: PLR0913, PLR0917 - a command's parameters are its flags
+    command: Command, denied: bool = False, verify: bool = False, run: str = "", since: str = "", key: str = "",
+    heads: str = "", move_key: str = "", accept: bool = False,
+) -> Answer:  # fmt: skip
+    """Show who was allowed what, and which models and peers were asked; or whether the record of it is whole.
+
+    Args:
+        command: the call
+        denied: only what was refused
+        verify: follow the chain from its beginning; status 3 and the first bad entry if it is not whole
+        run: only this run
+        since: only what happened in that time (7d, 12h), or since that day (2026-09-01)
+        key: verify: read the first key from a file (where --move-key put it)
+        heads: verify: compare with the heads in a file, too (of the system's journal, of another machine)
+        move_key: put the first key into a file and forget it here, so that nobody here can make the past anew
+        accept: forget stores that were here earlier (after a move, or when the data folder was emptied on purpose)
+    """
+    from agent_plugins.observe import audit as reading
+    from agent_plugins.observe import shown
+
+    store = _store(command)
+    if verify or move_key or accept:
+        return _verified(command, store, key, heads, move_key, accept=accept)
+    known = store.run(run).id if store is not None and run else ""
+    found = list(reading.entries(store, _since(since), known)) if store is not None else []
+    found = [entry for entry in found if reading.is_denial(entry)] if denied else found
+    rows = [{**reading.as_data(entry), "time": _moment(entry.time)} for entry in found]
+    return Answer(shown.audit(found) if found else "", rows)
+
+
+def _verified(command: Command, store: Store | None, key: str, heads: str, move_key: str, *, accept: bool) -> Answer:
+    from agent_core.running import store_path
+    from agent_plugins.observe import notes, shown
+    from agent_plugins.observe import verify as reading
+
+    path = store_path(command.settings)
+    if move_key:
+        return Answer(f"the key is in {move_key}: keep it elsewhere", {"moved": notes.move_keys(path, move_key)})
+    if accept:
+        return Answer("", {"forgotten": notes.forget_others(path, store)})
+    known = notes.read(path, *(each for each in (key, heads) if each))
+    verdict = reading.verify(store, known) if store is not None else reading.gone(known)
+    if not verdict.sealed and verdict.entries:
+        command.out.say("the first key is not here, so only the chain was followed: --key FILE")
+    return Answer(shown.verdict(verdict), {**asdict(verdict), "whole": verdict.whole}, 0 if verdict.whole else 3)
+
+
+def alerts(command: Command, rules: str = "") -> Answer:
+    """Compare metrics with the thresholds of a file; print what fires (status 3), nothing if nothing does.
+
+    Args:
+        command: the call
+        rules: a TOML file with [[alert]] tables: name, metric, above or below, agent, since, idle
+    """
+    from agent_plugins.observe import alerts as reading
+
+    if not rules:
+        raise UsageError("alerts needs --rules FILE", hint="docs/observability.md shows one")
+    wanted = reading.read(_read(rules), rules)
+    store = _store(command)
+    found = reading.fired(wanted, store, time.time()) if store is not None else []
+    return Answer("\n".join(alert.text for alert in found), [alert.data() for alert in found], 3 if found else 0)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:  # noqa: PTH123 - one file, no pathlib needed
+            return file.read(1 << 20)
+    except (OSError, ValueError) as error:
+        raise MissingInput(f"cannot read {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}", hint="a TOML file") from None
+
+
+def limits(command: Command) -> Answer:
+    """Show how much of each limit is in use, and who waits."""
+    from agent_plugins.observe import shown
+    from agent_plugins.resources import readings, shared
+
+    store = _store(command)
+    place = shared.choose(command.settings, store)
+    found = [asdict(row) for row in readings(place)] if place is not None else []
+    return Answer(shown.limits(found) if found else "", found)
 
 
 # --- replay, resume, fork --------------------------------------------------------------------------------------------
 
 
-def _fork(store: Store, run: Run, flags: Mapping[str, Any], out: Out) -> int:
-    if "at" not in flags:
-        raise UsageError("fork needs --at STEP", hint=f"agent-log show {run.id} numbers the events")
-    events = store.events(run.id)
-    at, most = int(flags["at"]), max((_number(event.path) for event in events), default=0)
-    if at > most:
-        raise UsageError(f"run {run.id} has {most} events, --at {at} is beyond them", hint=f"agent-log show {run.id} numbers them")
+def replay(run: str, command: Command) -> Answer:
+    """Run it again without a network: the same bytes."""
+    store, found = _known(command, run)
+    return _again(command, found.agent, _source(store, found), "--replay", found.id)
+
+
+def resume(run: str, command: Command, approve: bool = False, reject: bool = False, answer: str = "", step: str = "") -> Answer:
+    """Go on where a run stopped; what is done is not done again.
+
+    Args:
+        run: which run
+        command: the call
+        approve: say yes to what it waits for
+        reject: say no to what it waits for (`--deny` is the same here)
+        answer: answer what it waits for
+        step: which question is answered, if there are several
+    """
+    from agent_core import waiting
+
+    store, found = _known(command, run)
+    decisions = [word for word, given in (("yes", approve), ("no", reject), (answer, bool(answer))) if given]
+    if len(decisions) > 1:
+        raise UsageError("one decision at a time", hint="--approve, --deny or --answer TEXT")
+    if decisions:
+        waiting.answer(store, found.id, decisions[0], step)
+    return _again(command, found.agent, _source(store, found), "--resume", found.id)
+
+
+def fork(run: str, command: Command, at: int | None = None, set_: list[str] = (), go: bool = False) -> Answer:  # type: ignore[assignment]
+    """Make a new run that shares the first events of another; print its name.
+
+    Args:
+        run: which run
+        command: the call
+        at: keep events 1 to this number, as `show` counts them
+        set_: change a field of the start, FIELD=TEXT
+        go: resume the new run at once
+    """
+    from agent_plugins.observe import shown
+
+    store, found = _known(command, run)
+    if at is None:
+        raise UsageError("fork needs --at STEP", hint=f"agent-log show {found.id} numbers the events")
+    events = store.events(found.id)
+    most = max((shown.number(event.path) for event in events), default=0)
+    if not 0 <= at <= most:
+        raise UsageError(f"run {found.id} has {most} events, not --at {at}", hint=f"agent-log show {found.id} numbers them")
     start = next((event.data for event in events if event.kind == "run.started"), {})
-    new = store.fork(run.id, str(at), changes(start, flags.get("set", ())))
-    if flags.get("go"):
-        out.say(f"fork {new} of {run.id}")
-        return _again(run.agent, str(start.get("source") or ""), "--resume", new, flags)
-    return out.answer(new, {"run": new, "parent": run.id, "at": at, "kept": len(store.recorded(new))})
+    new = store.fork(found.id, str(at), changes(start, set_))
+    if go:
+        command.out.say(f"fork {new} of {found.id}")
+        return _again(command, found.agent, str(start.get("source") or ""), "--resume", new)
+    return Answer(new, {"run": new, "parent": found.id, "at": at, "kept": len(store.recorded(new))})
 
 
 def changes(start: Mapping[str, Any], given: Sequence[str]) -> dict[str, Any]:
@@ -459,17 +522,30 @@ def _asked(text: str) -> dict[str, Any]:
     return messages.to_json(messages.user(text))
 
 
-def _again(agent: str, source: str, flag: str, run: str, flags: Mapping[str, Any]) -> int:
-    """Hand over to the run's own agent."""
+def _source(store: Store, run: Run) -> str:
+    start = next((event for event in store.events(run.id) if event.kind == "run.started"), None)
+    return str(start.data.get("source") or "") if start is not None else ""
+
+
+def _again(command: Command, agent: str, source: str, flag: str, run: str) -> Answer:
+    """Hand over to the run's own agent, which writes the result itself."""
     passed = [flag, run, "--no-stdin"]
-    passed += [f"--{name}" for name in ("json", "jsonl", "quiet", "debug") if flags.get(name)]
-    if flags.get("data_dir"):
-        passed.append(f"--data-dir={flags['data_dir']}")
+    passed += [f"--{name}" for name in ("json", "jsonl", "quiet", "debug") if command.flag(name)]
+    if command.flag("data_dir"):
+        passed.append(f"--data-dir={command.flag('data_dir')}")
     module = _module(agent, source)
-    if module is None:
-        return _program(agent, passed)
+    status = _program(agent, passed) if module is None else _main(module, passed)
+    command.out.done = True
+    return Answer("", status=status)
+
+
+def _main(module: Any, argv: Sequence[str]) -> int:
+    """Call the agent's main function; what it prints is the result."""
+    from contextlib import redirect_stdout
+
     try:
-        module.main(passed)
+        with open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False) as out, redirect_stdout(out):
+            module.main(argv)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0
@@ -487,7 +563,7 @@ def _module(agent: str, source: str) -> Any:
         except ModuleNotFoundError as error:
             if error.name not in (f"agents.{name}", "agents"):
                 raise
-    spec = spec_from_file_location(name, source) if source.endswith(".py") and Path(source).is_file() else None
+    spec = spec_from_file_location(name, source) if source.endswith(".py") and os.path.isfile(source) else None  # noqa: PTH113
     if spec is None or spec.loader is None:
         return None
     module = module_from_spec(spec)
@@ -507,6 +583,31 @@ def _program(agent: str, argv: Sequence[str]) -> int:
         raise UsageError(f"there is no agent {agent} here", hint="run it where it is installed: it takes --resume and --replay")
     status = subprocess.run([found, *argv], check=False, stdin=subprocess.DEVNULL).returncode
     return status if status >= 0 else 128 - status
+
+
+COMMANDS = (
+    list_, show, follow, status, timeline, export, pipeline, cost, metrics, audit, alerts, limits, replay, resume, fork,
+)  # fmt: skip
+
+agent = Agent(
+    __doc__,
+    stdin="none",
+    tags=("log", "runs", "cost", "pipeline", "metrics", "audit"),
+    when_to_use="To find out what agents did, what it cost, and to repeat or continue a run.",
+    options=[Option("limit", "list: at most so many runs", "int", short="n", low=1, default=20, group="Commands")],
+    commands=COMMANDS,
+    default="list",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Be the command line. After `resume`, `--deny` is the answer to a question; elsewhere it is the flag every agent has."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    if "resume" in words:
+        words = ["--reject" if word == "--deny" else word for word in words]
+    if argv is None:
+        sys.argv[1:] = words
+    agent.main(argv if argv is None else words)
 
 
 if __name__ == "__main__":

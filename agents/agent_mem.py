@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from agent_core import Agent
 from agent_core.errors import InputError, MissingInput, UsageError
+from agent_core.events import Event
 from agent_core.options import Option, convert
 from agent_core.task import Answer
 from agent_plugins.memory.items import KINDS, OF_A_SESSION, RECALLED, TRUSTED, UNTRUSTED, Item, kind_of, of_row, row_of, to_json
@@ -332,6 +333,7 @@ def upkeep(  # noqa: PLR0913, PLR0917 - a command's parameters are its flags
         make(memory.items(ended=True))
     else:
         _, number = memory.apply(make, moment)
+        command.store().append(Event("memory.upkeep", "", "", time.time(), {"counts": dict(made[-1].counts)}))
         _done(memory, wanted)
     return Answer(_said(made[-1], dry=dry), _planned(made[-1], number))
 

@@ -555,7 +555,7 @@ def test_what_stands_in_an_output_is_never_a_template():
 def test_what_happens_is_told_as_it_happens():
     made = Walked(plan(LOOP), {"review": ["no", "approved"]})
 
-    assert made.notes[0] == ("graph.started", {"graph": "g", "nodes": {"write": [], "review": [], "done": []}})
+    assert made.notes[0] == ("graph.started", {"graph": "g", "start": ["write"], "nodes": {"write": [], "review": [], "done": []}})
     assert made.notes[1:4] == [
         ("node.started", {"node": "write", "visit": 1}),
         ("node.finished", {"node": "write", "visit": 1, "state": "completed", "error": ""}),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_core import messages
+from agent_core import messages, running
 from agent_core.events import Event
 from agent_core.store import open_store
 from agents import agent_log
@@ -41,7 +41,10 @@ def log(data_dir, capfdbinary):
         said = capfdbinary.readouterr()
         return end.value.code, said.out.decode(), said.err.decode()
 
-    return run
+    yield run
+    kept = running._stores.pop(data_dir / "agents.db", None)
+    if kept is not None:
+        kept.close()
 
 
 def structured(said):
@@ -364,7 +367,7 @@ def test_where_nothing_is_recorded_there_is_no_pipeline_and_no_bill(log, data_di
 
 @pytest.mark.parametrize(
     ("args", "words"),
-    [(["pipeline", "a", "b"], "one RUN"), (["pipeline", "nope"], "no run"), (["cost", "--since", "x"], "--since"), (["cost", "--by", "x"], "--by"),
+    [(["pipeline", "a", "b"], "one RUN"), (["pipeline", "nope"], "no run"), (["cost", "--since", "x"], "--since"), (["cost", "--by", "x"], "no by 'x'"),
      (["cost", "--at", "1"], "fork"), (["resume", "run1", "--approve", "--deny"], "one decision"), (["resume", "run1", "--deny"], "does not wait")],
 )  # fmt: skip
 def test_a_wrong_use_of_the_newer_commands_is_status_2(store, log, args, words):
@@ -373,3 +376,206 @@ def test_a_wrong_use_of_the_newer_commands_is_status_2(store, log, args, words):
 
     assert (status, said) == (2, "")
     assert words in problems
+
+
+# --- progress and time
+
+
+GRAPH = ("graph.started", {"graph": "g", "nodes": {"a": [], "searcher": ["a"], "c": ["searcher"]}})
+
+
+def record_graph(store, run="g1"):
+    store.append(
+        Event("run.started", run, time=1000.0, data={"agent": "agent-graph", "input": "x"}),
+        Event(GRAPH[0], run, "0", 1000.0, GRAPH[1]),
+        Event("node.started", run, "1", 1000.0, {"node": "a", "visit": 1}),
+        Event("node.finished", run, "2", 1001.0, {"node": "a", "visit": 1, "state": "completed", "error": ""}),
+        Event("node.started", run, "3", 1001.0, {"node": "searcher", "visit": 1}),
+    )
+
+
+def test_status_says_how_far_a_run_is_and_what_holds_it_up(store, log):
+    record_graph(store)
+    status, said, problems = log("status", "g1", "--json")
+    seen = structured(said)
+
+    assert (status, problems) == (0, "")
+    assert [seen[name] for name in ("progress", "active", "blocked", "ready", "bottleneck")] == [0.33, 1, 1, [], "searcher"]
+    assert seen["state"] == "running"
+    assert "bottleneck: searcher" in log("status", "last")[1]
+    assert structured(log("status", "g1", "--slow", "1e12", "--json")[1])["bottleneck"] is None
+
+
+def test_timeline_draws_bars_as_wide_as_asked(store, log, monkeypatch):
+    record_run(store)
+    monkeypatch.setenv("COLUMNS", "50")
+    _, said, _ = log("timeline", "run1")
+    rows = structured(log("timeline", "run1", "--json")[1])["rows"]
+
+    assert [line.split()[0] for line in said.splitlines()] == ["model", "tool", "model"]
+    assert max(len(line) for line in said.splitlines()) <= 50
+    assert [(row["kind"], row["label"], row["start_ms"]) for row in rows] == [
+        ("model", "m", 1000.0),
+        ("tool", "count", 1997.0),
+        ("model", "m", 3000.0),
+    ]
+
+
+def test_follow_draws_a_run_anew_on_a_terminal_and_plain_lines_elsewhere(store, data_dir):
+    import os
+    import pty
+
+    record_graph(store)
+    store.append(Event("notice", "g1", time=1002.0, data={"text": "evil \x1b]0;title\x07"}))
+    store.append(Event("run.finished", "g1", time=1005.0, data={"status": 0, "output": "done"}))
+    above, below = pty.openpty()
+    program = [sys.executable, "-m", "agents.agent_log", "follow", "g1", f"--data-dir={data_dir}"]
+    process = subprocess.Popen(program, cwd=ROOT, stdout=below, stderr=below, env={**os.environ, "TERM": "xterm", "COLUMNS": "90"})  # noqa: TID251
+    os.close(below)
+    shown = b""
+    while True:
+        try:
+            data = os.read(above, 65536)
+        except OSError:
+            break
+        shown += data
+    os.close(above)
+
+    assert process.wait(20) == 0
+    assert b"agent-graph, ok, 100%" in shown
+    assert b"\x1b]0" not in shown
+    assert b"searcher  stopped" in shown
+
+
+# --- metrics, audit, alerts, limits
+
+
+def record_denied(store, run="d1"):
+    record_run(store, run, agent="writer")
+    store.append(
+        Event("tool.started", run, "4.0", 1005.0, {"name": "write_file", "arguments": {"path": "a"}, "effects": True}),
+        Event(
+            "tool.finished",
+            run,
+            "5.0",
+            1005.0,
+            {"id": "c", "name": "shell", "text": "denied: shell needs shell:rm", "error": "denied"},
+        ),
+    )
+
+
+def test_metrics_are_numbers_for_people_programs_and_prometheus(store, log):
+    record_denied(store)
+    record_run(store, "run2", agent="critic", at=2000.0)
+    whole = structured(log("metrics", "--json")[1])
+    by_agent = structured(log("metrics", "--by", "agent", "-j")[1])["agents"]
+
+    assert (whole["total_sessions"], whole["tool_call_count"], whole["tool_denials"], whole["cost_usd"]) == (2, 3, 1, None)
+    assert [row["agent"] for row in by_agent] == ["critic", "writer"]
+    assert json.loads(log("metrics", "--format", "json")[1]) == whole
+    assert structured(log("metrics", "--agent", "critic", "-j")[1])["tool_call_count"] == 1
+    assert 'agent_tool_calls_total{outcome="denied",tool="shell"} 1\n' in log("metrics", "--format", "prom")[1]
+    assert 'agent="writer"' in log("metrics", "--format", "prom", "--by", "agent")[1]
+    assert "agent_inference_latency_ms_count" in log("metrics", "--format", "prom", "--unit", "ms")[1]
+    assert log("metrics", "--by", "agent")[1].splitlines()[0].split() == ["METRIC", "critic", "writer"]
+
+
+def test_audit_lists_decisions_and_denied_only_refusals(store, log):
+    record_denied(store)
+    rows = structured(log("audit", "--json")[1])
+    refused = structured(log("audit", "--denied", "-j")[1])
+
+    assert [row["what"] for row in rows] == ["model", "model", "tool", "tool"]
+    assert [(row["tool_name"], row["allowed"], row["denied_capabilities"]) for row in refused] == [("shell", False, ["shell:rm"])]
+    assert structured(log("audit", "--run", "d1", "--since", "1h", "-j")[1]) == []
+    assert log("audit", "--denied")[1].splitlines()[1].endswith("shell needs shell:rm")
+    assert log("audit", "--run", "nope")[0] == 2
+
+
+def test_audit_verify_names_the_first_bad_entry_with_status_3(store, log):
+    import sqlite3
+
+    record_run(store)
+    assert log("audit", "--verify") == (0, "whole: 5 entries, seals right, 1 head from outside fits\n", "")
+    store.close()
+    with sqlite3.connect(store.path) as db:
+        db.execute("UPDATE events SET time = 7.0 WHERE seq = 3")
+    db.close()
+    status, said, _ = log("audit", "--verify", "--json")
+    found = json.loads(said)["data"]
+
+    assert (status, found["exit"], found["structuredContent"]["bad"]["entry"]) == (3, 3, 3)
+    assert log("audit", "--verify")[1].startswith(
+        "not whole: entry 3 (event 3, tool.finished of run run1, step 1.0): it was changed"
+    )
+
+
+def test_the_first_key_can_be_moved_elsewhere_and_given_back_for_a_check(store, log, tmp_path):
+    record_run(store)
+    key = tmp_path / "stick" / "key"
+    assert log("audit", "--move-key", str(key))[0] == 1
+    key.parent.mkdir()
+    status, said, _ = log("audit", "--move-key", str(key))
+    bare = log("audit", "--verify")
+
+    assert (status, said, key.stat().st_mode & 0o777) == (0, f"the key is in {key}: keep it elsewhere\n", 0o600)
+    assert (bare[0], bare[1]) == (0, "whole: 5 entries, seals not checked, 1 head from outside fits\n")
+    assert "only the chain was followed" in bare[2]
+    assert "seals right" in log("audit", "--verify", "--key", str(key))[1]
+    assert log("audit", "--move-key", str(key))[0] == 2
+    assert log("audit", "--verify", "--key", str(tmp_path / "nope"))[0] == 66
+
+
+def test_a_data_folder_that_was_emptied_on_purpose_can_be_accepted(store, log):
+    record_run(store)
+    store.close()
+    for file in store.path.parent.iterdir():
+        file.unlink()
+    assert log("audit", "--verify")[0] == 3
+    record_run(store, "again")
+
+    assert "another store was here" in log("audit", "--verify")[1]
+    assert structured(log("audit", "--accept", "--json")[1]) == {"forgotten": 1}
+    assert log("audit", "--verify")[0] == 0
+
+
+def test_alerts_end_with_3_when_one_fires_and_say_nothing_when_none_does(store, log, tmp_path):
+    record_denied(store)
+    rules = tmp_path / "rules.toml"
+    rules.write_text(
+        '[[alert]]\nname = "refused"\nmetric = "tool_denials"\nabove = 0\n[[alert]]\nmetric = "total_steps"\nabove = 99\n'
+    )
+    status, said, _ = log("alerts", "--rules", str(rules))
+
+    assert (status, said) == (3, "refused: tool_denials is 1, above 0\n")
+    assert structured(log("alerts", "--rules", str(rules), "-j")[1])[0]["value"] == "1"
+    rules.write_text('[[alert]]\nmetric = "total_steps"\nabove = 99\n')
+    assert log("alerts", "--rules", str(rules))[:2] == (0, "")
+    assert [log("alerts")[0], log("alerts", "--rules", str(tmp_path / "nope"))[0]] == [2, 66]
+    rules.write_text("x")
+    assert log("alerts", "--rules", str(rules))[0] == 78
+
+
+def test_limits_show_what_is_in_use(store, log):
+    row = {"used": 5.0, "at": time.time(), "limit": [10, 0.001]}
+    store.item_put("limits", "rate:openai/m", json.dumps(row))
+    _, said, _ = log("limits")
+    (found,) = structured(log("limits", "--json")[1])
+
+    assert (found["limit"], found["of"], found["percent"]) == ("rate", "openai/m", 50.0)
+    assert said.splitlines()[1].split()[:2] == ["rate", "openai/m"]
+
+
+def test_a_run_is_exported_for_tables_and_collectors(store, log):
+    record_run(store)
+    table = log("export", "run1", "--format", "csv")[1].splitlines()
+    spans = json.loads(log("export", "run1", "--format", "otlp")[1])["resourceSpans"][0]["scopeSpans"][0]["spans"]
+
+    assert (table[0], len(table)) == ("run,path,kind,time,fingerprint,data", 6)
+    assert [span["name"] for span in spans] == ["chat m", "execute_tool count", "chat m", "invoke_agent tally"]
+
+
+@pytest.mark.parametrize("command", [["metrics"], ["audit"], ["audit", "--verify"], ["limits"]])
+def test_where_nothing_is_recorded_the_readings_are_empty_and_no_file_is_made(log, data_dir, command):
+    assert log(*command)[0] == 0
+    assert not data_dir.exists()
