@@ -6,6 +6,9 @@
 
 Every method may be called from any thread. All problems are StoreError; a run's answer does not depend on the store, so the
 engine says it once and goes on. The journal is what the engine tells: it redacts before, the store writes what it is given.
+
+Contents (data of events, titles of runs, values of items, blobs) go through `_File.shut` and `_File.clear`, the one place where
+they are encrypted (`agent_core.seal`) if the user wants that. All else (ids, times, kinds, names, keys of items) stays as it is.
 """
 
 from __future__ import annotations
@@ -18,13 +21,15 @@ from dataclasses import dataclass, replace
 from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any
 
-from agent_core import ids
+from agent_core import chain, ids
 from agent_core.errors import StoreError, UsageError
 from agent_core.events import OUTCOMES, TRANSIENT, Event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
+
+    from agent_core.seal import Vault
 
 MIGRATIONS = (
     """
@@ -42,9 +47,13 @@ CREATE TABLE items (
   PRIMARY KEY (namespace, key)) WITHOUT ROWID;
 CREATE TABLE blobs (hash TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID
 """,
+    chain.MIGRATION,
 )
 
-_INSERT = "INSERT INTO events (run, path, kind, fingerprint, time, data, sum) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_INSERT = "INSERT INTO events (run, path, kind, fingerprint, time, data, sum, link, seal) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# The chain links what was said (?6); what is stored of it is sealed (?7) and needs no sum of its own.
+_INSERT_SEALED = """INSERT INTO events (run, path, kind, fingerprint, time, data, sum, link, seal)
+VALUES (?1, ?2, ?3, ?4, ?5, ?7, 0, ?8, ?9)"""
 _COLUMNS = "seq, run, path, kind, fingerprint, time, data, sum"
 _START = """INSERT INTO runs (id, agent, session, parent, title, started) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET finished = NULL, status = NULL, stop = ''"""
@@ -86,15 +95,79 @@ class _File:
         self.inode = 0
         self.full = False
         self.users = 0
+        self.mark = 0  # the id of the key for new rows; 0: they are not encrypted
+        self.vault: Vault | None = None
 
     def open(self) -> list[str]:
         """Open the connection and return what a person should know."""
-        from agent_core import database
+        from agent_core import config, database
 
-        self.connection, notices = database.connect(self.path, MIGRATIONS)
+        connection, notices = database.connect(self.path, MIGRATIONS)
         self.inode = _inode(self.path)
         self.full = False
+        self.vault, self.mark = None, connection.execute("PRAGMA application_id").fetchone()[0]
+        if not self.mark and config.seals(config.environ()):
+            notices += self._begin_new(connection)
+        self.connection = connection
         return notices
+
+    def _begin_new(self, connection: Any) -> list[str]:
+        from agent_core import config, database, seal
+
+        try:
+            notice = seal.begin_new(connection, self.path, config.environ())
+            self.mark = seal.mark_of(connection)
+        except connection.Error as error:
+            connection.close()
+            raise database.failure(error, self.path) from None
+        except BaseException:
+            connection.close()
+            raise
+        return [notice] if notice else []
+
+    # -- encryption
+
+    def look(self) -> None:
+        """Note which key new rows have. Inside a transaction that writes: nobody can change it before the end of that."""
+        mark = self.connection.execute("PRAGMA application_id").fetchone()[0]
+        if mark != self.mark:
+            self.mark, self.vault = mark, None
+
+    def keys(self) -> Vault:
+        """Return the keys of a store that is, or was, encrypted."""
+        if self.vault is None:
+            from agent_core import seal
+
+            self.vault = seal.load(self.connection, self.path)
+        return self.vault
+
+    def shut(self, place: tuple[str, ...], content: str | bytes) -> str | bytes:
+        """Return a content as it is stored; after `look`, in the same transaction. StoreError without the key."""
+        if not self.mark:
+            return content
+        if not isinstance(content, str | bytes):
+            raise StoreError(f"what is kept at {' '.join(place)} must be text", hint="write it as JSON")
+        return self.keys().seal(place, content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+
+    def clear(self, place: tuple[str, ...], stored: Any) -> str:
+        """Return a text as it was before it was stored. StoreError without the key, or if it was altered or exchanged."""
+        if isinstance(stored, bytes):
+            return self.keys().open(place, stored).decode("utf-8", "surrogatepass")
+        if self.mark:
+            self.check_clear(place)
+        return str(stored)
+
+    def check_clear(self, place: tuple[str, ...]) -> None:
+        """StoreError if a content in the clear cannot be at that place: it was put there by somebody without the key."""
+        if self.keys().mixed:
+            return
+        self.look()
+        self.vault = None  # what was known may be old
+        if self.mark and not self.keys().mixed:
+            raise StoreError(
+                f"the store {self.path} is encrypted, but {' '.join(place[:3])} is not: it was exchanged",
+                hint="the other rows can be read",
+            )
 
     def close(self) -> None:
         """Close the connection; the next use opens it again."""
@@ -166,14 +239,28 @@ class Store:
             return
         durable = any(event.durable for event in events)
 
-        def write(connection: Any) -> None:
-            for row in rows:
-                connection.execute(_INSERT, row)
+        def write(file: _File) -> None:
+            connection = file.connection
+            if file.mark:
+                chain.extend(connection, [_sealed_row(file, row) for row in rows], _INSERT_SEALED, self.path)
+            else:
+                chain.extend(connection, rows, _INSERT, self.path)
             for event in events:
                 if event.kind in ("run.started", "run.finished"):
-                    _note_run(connection, event)
+                    _note_run(connection, event, file)
 
-        self._write(write, durable=durable)
+        self._change(write, durable=durable)
+        if any(event.kind == "run.finished" for event in events):
+            self._note_head()
+
+    def _note_head(self) -> None:
+        """Note the head outside; what was written is written, whatever becomes of the note."""
+        try:
+            state = self.chain()
+        except StoreError:
+            return
+        if state is not None:
+            chain.note_head(state, self.path)
 
     def events(self, run: str) -> list[Event]:
         """Return all events of a run in the order in which they were written."""
@@ -198,6 +285,42 @@ class Store:
         found = self._select("WHERE kind = ? AND run IN (SELECT id FROM runs WHERE agent = ?) ORDER BY seq", (kind, _plain(agent)))
         return [event for _, event in found]
 
+    def stream(self, since: float = 0.0, kinds: Iterable[str] = (), page: int = 1000) -> Iterator[Event]:
+        """Yield the events of all runs from a moment on (seconds since 1970) in the order in which they were written, page by page.
+
+        `kinds`: only these. What is written meanwhile may be among them.
+        """
+        wanted = ",".join("?" * len(chosen)) if (chosen := tuple(kinds)) else ""
+        where = f"WHERE seq > ? AND time >= ?{f' AND kind IN ({wanted})' if wanted else ''} ORDER BY seq LIMIT ?"
+        last = 0
+        while found := self._select(where, (last, since, *chosen, page)):
+            last = found[-1][0]
+            yield from (event for _, event in found)
+
+    def chain(self) -> chain.State | None:
+        """Return the state of the audit chain, None before its first entry."""
+        state: chain.State | None = self._do(chain.read)
+        return state
+
+    def chained(self, after: int | None = None, page: int = 1000) -> Iterator[tuple[Any, ...]]:
+        """Yield (seq, the columns of `chain.EVENT`, link, seal) of every event after a number as it stands there, unchecked."""
+        query = f"SELECT seq, {chain.EVENT}, link, seal FROM events WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 - constants
+        last: Any = -1 << 62 if after is None else after
+        while rows := self._do(lambda connection: connection.execute(query, (last, page)).fetchall()):  # noqa: B023 - called at once
+            last = rows[-1][0]
+            yield from map(self._said, rows)
+
+    def _said(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return a row of `chained` with what its link was made of; what was altered stays as it is, and its link will not fit."""
+        if not isinstance(row[6], bytes):
+            return row
+        try:
+            return (*row[:6], self._clear(_place_of(row), row[6]), *row[7:])
+        except StoreError as error:
+            if error.cause != "altered":
+                raise
+            return row
+
     def ends(self, session: str, statuses: Iterable[int] = (0,)) -> list[Event]:
         """Return first run.started and last run.finished of each run of a session that ended with one of `statuses`, in order."""
         wanted = ",".join(str(int(status)) for status in statuses)
@@ -206,7 +329,9 @@ class Store:
         runs = f"SELECT r.started AS began, r.rowid AS number, {first} AS one, {last} AS two FROM runs r "  # noqa: S608 - constants
         chosen = f"{runs} WHERE r.session = ? AND r.status IN ({wanted})"
         query = f"SELECT {_COLUMNS} FROM ({chosen}) JOIN events ON seq IN (one, two) ORDER BY began, number, seq"  # noqa: S608
-        return [_event(row)[1] for row in self._do(lambda connection: connection.execute(query, (_plain(session),)).fetchall())]
+        return [
+            self._event(row)[1] for row in self._do(lambda connection: connection.execute(query, (_plain(session),)).fetchall())
+        ]
 
     def newest_session(self, agent: str) -> str | None:
         """Return the session of the agent's newest run that has one, or None."""
@@ -222,7 +347,7 @@ class Store:
         where = "WHERE " + " AND ".join(f"{name} = ?" for name, _ in wanted) if wanted else ""
         query = f"SELECT {_RUN_COLUMNS} FROM runs {where} ORDER BY started DESC, rowid DESC LIMIT ?"  # noqa: S608 - names are constants
         values = [*(value for _, value in wanted), -1 if limit is None else limit]
-        return [Run(*row) for row in self._do(lambda connection: connection.execute(query, values).fetchall())]
+        return [self._run(row) for row in self._do(lambda connection: connection.execute(query, values).fetchall())]
 
     def run(self, ref: str, agent: str | None = None) -> Run:
         """Return the run that `ref` names: `last` (newest, of `agent` if given), an id or the beginning of one; else UsageError."""
@@ -267,7 +392,7 @@ class Store:
         reference = _plain(ref)
         if not reference:
             return []
-        found = [Run(*row) for row in self._do(lambda connection: connection.execute(query, (reference,)).fetchall())]
+        found = [self._run(row) for row in self._do(lambda connection: connection.execute(query, (reference,)).fetchall())]
         return found[:1] if found and found[0].id == reference else found
 
     def _nearest(self, ref: str) -> str:
@@ -286,7 +411,7 @@ class Store:
                 (namespace, key, time.time() if now is None else now),
             ).fetchone()
         )
-        return None if found is None else str(found[0])
+        return None if found is None else self._clear(("items", namespace, key), found[0])
 
     def item_put(self, namespace: str, key: str, value: str, ttl: float | None = None, *, expect: int | None = None) -> int:
         """Write an item (JSON text) and return its new version, from 1.
@@ -296,15 +421,43 @@ class Store:
         """
         expires = None if ttl is None else time.time() + ttl
 
-        def write(connection: Any) -> int:
+        def write(file: _File) -> int:
+            connection = file.connection
             row = connection.execute("SELECT version FROM items WHERE namespace = ? AND key = ?", (namespace, key)).fetchone()
             version = row[0] if row else 0
             if expect is not None and expect != version:
                 return 0
-            connection.execute("REPLACE INTO items VALUES (?, ?, ?, ?, ?)", (namespace, key, value, expires, version + 1))
+            stored = file.shut(("items", namespace, key), value)
+            connection.execute("REPLACE INTO items VALUES (?, ?, ?, ?, ?)", (namespace, key, stored, expires, version + 1))
             return int(version) + 1
 
-        return int(self._write(write))
+        return int(self._change(write))
+
+    def item_change(
+        self, namespace: str, key: str, change: Callable[[str | None], str | None], ttl: float | None = None
+    ) -> str | None:
+        """Read, change and write an item in one transaction, so that no other process comes between; return what is there now.
+
+        `change` gets the item's value (None: none, or expired) and returns the new one; None removes the item, the same text leaves
+        it as it is. It must be quick: everybody else who writes waits for it.
+        """
+        now = time.time()
+        query = "SELECT value, version FROM items WHERE namespace = ? AND key = ? AND (expires IS NULL OR expires > ?)"
+
+        def write(file: _File) -> str | None:
+            connection, place = file.connection, ("items", namespace, key)
+            row = connection.execute(query, (namespace, key, now)).fetchone()
+            old, version = (None, 0) if row is None else (file.clear(place, row[0]), int(row[1]))
+            new = change(old)
+            if new is None and old is not None:
+                connection.execute("DELETE FROM items WHERE namespace = ? AND key = ?", (namespace, key))
+            elif new is not None and new != old:
+                values = (namespace, key, file.shut(place, new), None if ttl is None else now + ttl, version + 1)
+                connection.execute("REPLACE INTO items VALUES (?, ?, ?, ?, ?)", values)
+            return new
+
+        found = self._change(write)
+        return None if found is None else str(found)
 
     def item_version(self, namespace: str, key: str) -> int:
         """Return an item's version, 0 if there is none."""
@@ -321,7 +474,47 @@ class Store:
         """Return the items of a namespace that have not expired: key to JSON text, in key order."""
         query = "SELECT key, value FROM items WHERE namespace = ? AND (expires IS NULL OR expires > ?) ORDER BY key"
         values = (namespace, time.time() if now is None else now)
-        return dict(self._do(lambda connection: connection.execute(query, values).fetchall()))
+        found = self._do(lambda connection: connection.execute(query, values).fetchall())
+        return {key: self._clear(("items", namespace, key), value) for key, value in found}
+
+    def items_under(self, prefix: str, now: float | None = None) -> dict[tuple[str, str], str]:
+        """Return the items of all namespaces that begin with `prefix`: (namespace, key) to JSON text, in that order."""
+        query = """SELECT namespace, key, value FROM items
+        WHERE namespace >= ?1 AND namespace < ?2 AND (expires IS NULL OR expires > ?3) ORDER BY namespace, key"""
+        values = (prefix, prefix + chr(0x10FFFF), time.time() if now is None else now)
+        found = self._do(lambda connection: connection.execute(query, values).fetchall())
+        return {(namespace, key): self._clear(("items", namespace, key), value) for namespace, key, value in found}
+
+    def item_count(self, namespace: str) -> int:
+        """Return how many items a namespace has, expired ones included."""
+        query = "SELECT count(*) FROM items WHERE namespace = ?"
+        return int(self._do(lambda connection: connection.execute(query, (namespace,)).fetchone())[0])
+
+    def items_write(
+        self, items: Mapping[tuple[str, str], str | None], was: Mapping[tuple[str, str], str | None] | None = None
+    ) -> bool:
+        """Write several items (JSON text; None removes) in one transaction: all of them, or none and False.
+
+        None are written if one of `was` (None: there is none) is not as it was: whoever changes items reads them first, decides,
+        and tries again.
+        """
+
+        def write(file: _File) -> bool:
+            connection = file.connection
+            for place, value in (was or {}).items():
+                row = connection.execute("SELECT value FROM items WHERE namespace = ? AND key = ?", place).fetchone()
+                if (file.clear(("items", *place), row[0]) if row else None) != value:
+                    return False
+            for place, value in items.items():
+                _put(connection, place, None if value is None else file.shut(("items", *place), value))
+            return True
+
+        return bool(self._change(write))
+
+    def leave_session(self, session: str) -> int:
+        """Take all runs out of a session, which is empty then; they stay in the list of runs. Return how many they were."""
+        query = "UPDATE runs SET session = '' WHERE session = ?"
+        return int(self._write(lambda connection: connection.execute(query, (_plain(session),)).rowcount)) if session else 0
 
     def expire(self, now: float | None = None) -> int:
         """Remove all expired items; return how many."""
@@ -333,13 +526,28 @@ class Store:
         import hashlib
 
         name = hashlib.sha256(data).hexdigest()
-        self._write(lambda connection: connection.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?)", (name, data)))
+
+        def write(file: _File) -> None:
+            file.connection.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?)", (name, file.shut(("blobs", name), data)))
+
+        self._change(write)
         return name
 
     def blob_get(self, name: str) -> bytes | None:
         """Return the bytes of that name, or None."""
         row = self._do(lambda connection: connection.execute("SELECT data FROM blobs WHERE hash = ?", (name,)).fetchone())
-        return None if row is None else bytes(row[0])
+        return None if row is None else self._blob(name, row[0] if isinstance(row[0], bytes) else str(row[0]).encode())
+
+    def _blob(self, name: str, stored: bytes) -> bytes:
+        from agent_core import seal
+
+        place = ("blobs", name)
+        if seal.blob(name, stored):
+            return bytes(self._on(lambda file: file.keys().open(place, stored)))
+        if self._encrypted:
+            self._on(lambda file: file.check_clear(place))
+            seal.check_blob(name, stored, self.path)
+        return stored
 
     def blob_delete(self, name: str) -> bool:
         """Remove the bytes of that name; return whether there were any."""
@@ -349,19 +557,44 @@ class Store:
 
     def _select(self, where: str, values: tuple[Any, ...]) -> list[tuple[int, Event]]:
         query = f"SELECT {_COLUMNS} FROM events {where}"  # noqa: S608 - `where` is one of the constants above
-        return [_event(row) for row in self._do(lambda connection: connection.execute(query, values).fetchall())]
+        return [self._event(row) for row in self._do(lambda connection: connection.execute(query, values).fetchall())]
+
+    def _event(self, row: tuple[Any, ...]) -> tuple[int, Event]:
+        if isinstance(row[6], bytes) or self._encrypted:
+            text = self._clear(_place_of(row), row[6])
+            row = (*row[:6], text, row[7] or None if isinstance(row[6], bytes) else row[7])
+        return _event(row)
+
+    def _run(self, row: tuple[Any, ...]) -> Run:
+        return Run(*(*row[:4], self._clear(("runs", row[0]), row[4]), *row[5:]))
+
+    def _clear(self, place: tuple[str, ...], stored: Any) -> str:
+        if isinstance(stored, str) and not self._encrypted:
+            return stored
+        return str(self._on(lambda file: file.clear(place, stored)))
+
+    @property
+    def _encrypted(self) -> bool:
+        return self._file is not None and self._file.mark != 0
 
     def _write(self, function: Callable[[Any], Any], *, durable: bool = False) -> Any:
+        """Run `function` with the connection in one transaction."""
+        return self._change(lambda file: function(file.connection), durable=durable)
+
+    def _change(self, function: Callable[[_File], Any], *, durable: bool = False) -> Any:
         """Run `function` in one immediate transaction (a deferred one fails at once when two processes upgrade their locks)."""
 
-        def transaction(connection: Any) -> Any:
-            file = self._file
-            if file is not None and durable != file.full:
+        def transaction(file: _File) -> Any:
+            connection = file.connection
+            if durable != file.full:
                 connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
                 file.full = durable
+            if file.mark:
+                file.keys().ready()  # looking for a key may take a while: not with everybody else waiting
             try:
                 connection.execute("BEGIN IMMEDIATE")
-                value = function(connection)
+                file.look()
+                value = function(file)
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
@@ -369,10 +602,14 @@ class Store:
                 raise
             return value
 
-        return self._do(transaction)
+        return self._on(transaction)
 
     def _do(self, function: Callable[[Any], Any]) -> Any:
-        """Run `function` with the connection, opening it if need be, and translate what goes wrong."""
+        """Run `function` with the connection."""
+        return self._on(lambda file: function(file.connection))
+
+    def _on(self, function: Callable[[_File], Any]) -> Any:
+        """Run `function` with the file, opening it if need be, and translate what goes wrong."""
         file = self._file
         if file is None or file.process != os.getpid():
             with self._lock:
@@ -384,9 +621,18 @@ class Store:
                 self.notices.extend(file.open())
             connection = file.connection
             try:
-                return function(connection)
+                return function(file)
             except connection.Error as error:
                 raise _failed(error, file) from None
+
+
+def _put(connection: Any, place: tuple[str, str], value: str | bytes | None) -> None:
+    if value is None:
+        connection.execute("DELETE FROM items WHERE namespace = ? AND key = ?", place)
+        return
+    query = """INSERT INTO items VALUES (?, ?, ?, NULL, 1) ON CONFLICT (namespace, key)
+    DO UPDATE SET value = excluded.value, expires = NULL, version = version + 1"""
+    connection.execute(query, (*place, value))
 
 
 def _failed(error: Exception, file: _File) -> StoreError:
@@ -412,15 +658,30 @@ def _row(event: Event) -> tuple[Any, ...]:
 
 
 def _event(row: tuple[Any, ...]) -> tuple[int, Event]:
-    """Return (sequence number, event); StoreError if a bit of it changed since it was written."""
+    """Return (sequence number, event); StoreError if a bit of it changed since it was written. Sum None: it was sealed."""
     seq, run, path, kind, fingerprint, moment, data, checksum = row
     head = f"{run}\0{path}\0{kind}\0{fingerprint}\0{data}"
-    if crc32(head.encode("utf-8", "replace")) != checksum:
+    if checksum is not None and crc32(head.encode("utf-8", "replace")) != checksum:
         raise StoreError(f"event {seq} of run {run} is damaged", hint="the other runs can still be read", cause="checksum differs")
     return seq, Event(kind, run, path, moment, json.loads(data), fingerprint)
 
 
-def _note_run(connection: Any, event: Event) -> None:
+def _place_of(row: tuple[Any, ...]) -> tuple[str, ...]:
+    """Return the place of the data of a row that begins with seq, run, path, kind, fingerprint, time."""
+    from agent_core import seal
+
+    return seal.event_place(*row[1:6])
+
+
+def _sealed_row(file: _File, row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return an event's row with its data as the chain links it, and sealed."""
+    from agent_core import seal
+
+    said = seal.salted(row[5])
+    return (*row[:5], said, file.shut(seal.event_place(*row[:5]), said))
+
+
+def _note_run(connection: Any, event: Event, file: _File) -> None:
     data = event.data
     if event.kind == "run.finished":
         connection.execute(_FINISH, (event.time, data.get("status"), _plain(data.get("stop")), event.run))
@@ -431,7 +692,7 @@ def _note_run(connection: Any, event: Event) -> None:
         _plain(data.get("agent")),
         session,
         _plain(data.get("parent")),
-        _title(text_of(data.get("input"))),
+        file.shut(("runs", event.run), _title(text_of(data.get("input")))),
         event.time,
     )
     connection.execute(_START, row)
