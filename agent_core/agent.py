@@ -201,6 +201,8 @@ def find_pattern(pattern: str | Callable[[Task], Pattern], settings: Any = None)
         return pattern
     from importlib import import_module
 
+    pattern = pattern.replace("-", "_")
+
     if settings is not None:
         from agent_core import plugins
 
@@ -208,17 +210,23 @@ def find_pattern(pattern: str | Callable[[Task], Pattern], settings: Any = None)
         if added is not None:
             return added
     if not pattern.isidentifier():
-        raise UsageError(f'no pattern "{pattern}"', hint=f"there are: {', '.join(pattern_names())}")
+        raise _no_pattern(pattern)
     try:
         module = import_module(f"agent_patterns.{pattern}")
     except ModuleNotFoundError as error:
         if error.name != f"agent_patterns.{pattern}":
             raise
-        raise UsageError(f'no pattern "{pattern}"', hint=f"there are: {', '.join(pattern_names())}") from None
+        raise _no_pattern(pattern) from None
     found: Callable[[Task], Pattern] | None = getattr(module, pattern, None)
     if found is None:
-        raise UsageError(f'no pattern "{pattern}"', hint=f"there are: {', '.join(pattern_names())}")
+        raise _no_pattern(pattern)
     return found
+
+
+def _no_pattern(name: str) -> UsageError:
+    from agent_core.options import unknown
+
+    return unknown("pattern", name, [each.replace("_", "-") for each in pattern_names()])
 
 
 def pattern_options(name: str) -> tuple[Any, ...]:
@@ -226,6 +234,7 @@ def pattern_options(name: str) -> tuple[Any, ...]:
     from importlib import import_module
     from importlib.util import find_spec
 
+    name = name.replace("-", "_")
     if not name.isidentifier() or find_spec(f"agent_patterns.{name}") is None:
         return ()
     return tuple(getattr(import_module(f"agent_patterns.{name}"), "OPTIONS", ()))

@@ -274,7 +274,7 @@ def _run(agent: Agent, words: list[str], out: Out, began: float) -> int:
         from agent_core import asking
 
         return asking.list_plugins(command)
-    return _command(replace(command, agent=plugins.equip(agent, settings)))
+    return _command(command)
 
 
 def _pattern_options(words: Sequence[str], env: Mapping[str, str]) -> tuple[Option, ...]:
@@ -364,10 +364,16 @@ def _command(command: Command) -> int:
     """Do what was asked: a list, a conversation, one tool, rows, or one run."""
     from agent_core import asking
 
-    lists = {"list_tools": asking.list_tools, "list_models": asking.list_models, "show_config": asking.show_config}
+    lists = {"list_models": asking.list_models, "show_config": asking.show_config}
     for name, answer in lists.items():
         if command.flag(name):
             return answer(command)
+    from agent_core import plugins
+
+    # Only now: equipping may start servers, which the lists above do not need.
+    command = replace(command, agent=plugins.equip(command.agent, command.settings))
+    if command.flag("list_tools"):
+        return asking.list_tools(command)
     if command.flag("chat"):
         from agent_core import chat
 
@@ -426,6 +432,9 @@ def _interrupted(out: Out, status: int) -> int:
 
 def _leave(status: int, *, at_once: bool) -> NoReturn:
     """End the process: by SIGINT where that was the reason, else with the status."""
+    if "agent_core.plugins" in sys.modules:
+        with suppress(Interrupt):  # what plugins started is ended once, however often we are told to go
+            sys.modules["agent_core.plugins"].end()
     with suppress(OSError, ValueError, AttributeError):  # a stderr that nobody hears is no failure of the run
         sys.stderr.flush()
     if not at_once:

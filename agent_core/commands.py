@@ -135,7 +135,8 @@ def own_options(one: Spec) -> tuple[Option, ...]:
 
 
 def _option(one: Spec, parameter: Parameter) -> Option:
-    kind, choices, repeat = _shape(parameter.annotation, one.name)
+    kind, offered, repeat = _shape(parameter.annotation, one.name)
+    choices = tuple(each for each in offered if each)  # "" stands for a flag that was not given
     name = parameter.name.rstrip("_").replace("_", "-")
     if kind == "flag" and parameter.default is True:
         name = f"no-{name}"

@@ -1,6 +1,6 @@
 """drive - the trampolines: the only code on the path that touches the world.
 
-`run` carries out a program's ops one after another with httpx.Client, plain calls and threads: right for one command. `arun` does
+`run` carries out a program's ops one after another with httpcore, plain calls and threads: right for one command. `arun` does
 the same on asyncio: right for fan-out and servers. A sync program that gathers children is handed to `arun`, so there is one
 implementation of concurrency and of cancellation. Nothing else in the project exists twice.
 

@@ -39,13 +39,19 @@ if TYPE_CHECKING:
 
     from agent_core.agent import Agent
     from agent_core.ops import Program
+    from agent_core.plugins import Plugins
     from agent_core.provider import Provider
     from agent_core.store import Store
     from agent_core.task import Task
+    from agent_core.tool import Tool
 
 STORE_FILE = "agents.db"
 KEPT_SETTINGS = ("temperature", "max_tokens", "system", "persona", "pattern", "protocol", "max_steps", "output_schema")
 _stores: dict[Path, Store] = {}
+_open: set[Session] = set()
+_MANY = 64
+_MANY_THRESHOLD = 50_000
+_pace: list[tuple[int, int, int]] = []
 _FOLLOWS_DENIAL = frozenset({4, 76, 77, 78})
 _AT_ONCE = OUTCOMES | {"run.started", "run.finished"}
 
@@ -73,11 +79,35 @@ def session(
 ) -> Iterator[Session]:
     """Yield a prepared session; a failure while preparing is its result."""
     made = Session(agent, job, settings, sinks)
+    _opening(made)
     try:
-        made.prepare(providers, store)
-    except AgentError as error:
-        made.finish(None, error)
-    yield made
+        try:
+            made.prepare(providers, store)
+        except AgentError as error:
+            made.finish(None, error)
+        yield made
+    finally:
+        _closing(made)
+
+
+def _opening(made: Session) -> None:
+    """Count the open runs; from 64 on collect garbage more rarely: looking through what a thousand runs hold is a fifth of them."""
+    _open.add(made)
+    if len(_open) == _MANY and not _pace:
+        import gc
+
+        first, second, third = gc.get_threshold()
+        if 0 < first < _MANY_THRESHOLD:
+            _pace.append((first, second, third))
+            gc.set_threshold(_MANY_THRESHOLD, second, third)
+
+
+def _closing(made: Session) -> None:
+    _open.discard(made)
+    if not _open and _pace:
+        import gc
+
+        gc.set_threshold(*_pace.pop())
 
 
 class Session:
@@ -92,8 +122,10 @@ class Session:
         self._waiting: list[Event] = []
         self._began = time.monotonic()
         self._ended = False
+        self._read = False
         self._record: Mapping[str, Any] = {}
         self._kept: Event | None = None
+        self._added: tuple[Tool, ...] = ()
         self._calls: dict[str, dict[str, Any]] = {}
 
     # -- before
@@ -106,8 +138,9 @@ class Session:
         deadline = None if self.settings.timeout is None else self._began + self.settings.timeout
         live = not self.job.replay
         chosen: tuple[Provider, ...] = ()
+        added = _plugins(self.settings)
         if live:
-            self._plug_in()
+            self._plug_in(added)
             chosen = tuple(route(self.agent, self.settings, self._notice) if providers is None else providers)
         self.job = replace(self.job, message=messages.cleaned(self.job.message, redact.known))
         recorded = self._recorded(run_id)
@@ -115,7 +148,7 @@ class Session:
         policy = make_policy(self.settings)
         self.run = Run(
             run_id, chosen, self.agent.tools, _decider(policy, self.settings), _contexts(policy, self.settings),
-            make_guards(self.settings, deadline, self._store), clock, time.time, deadline, self.settings.call_timeout,
+            make_guards(self.settings, deadline, self._store, added), clock, time.time, deadline, self.settings.call_timeout,
             temperature=self.settings.temperature, max_tokens=self.settings.max_tokens, protocol=self.settings.protocol,
             on_delta=self._delta if self.settings.stream else None, recorded=recorded, started=started, live=live,
             resolve=_resolver(self.settings), find=_finder(self.settings), ask_person=_asker(self.settings), settings=self.settings,
@@ -123,18 +156,21 @@ class Session:
         )  # fmt: skip
         self.run.totals.seen |= taint.of_sources(self.job.provenance)
         self.run.totals.seen |= taint.inherited(self.settings.environment.get("AGENT_TAINT", ""))
-        if live:
+        if live and (self.sinks or self._is_kept):
             self.tell(Event("run.started", run_id, "", time.time(), self._start_data(chosen)))
 
-    def _plug_in(self) -> None:
+    def _plug_in(self, added: Plugins) -> None:
         """Give the run the tools, the readers and the material of its plugins."""
-        from agent_core import plugins
-
-        added = plugins.of(self.settings)
         if added.manager is None:
             return
+        from agent_core import plugins
+
+        own = self.agent.tools
         self.agent = plugins.equip(self.agent, self.settings)
-        self.sinks = (*self.sinks, *added.readers(self.agent, self.settings, self._store))
+        self._added = tuple(tool for tool in self.agent.tools if own.get(tool.name) is None)
+        readers = added.readers(self.agent, self.settings, self._store)
+        self._read = bool(readers)
+        self.sinks = (*self.sinks, *readers)
         if not self.job.resume:
             self.job = added.prepared(self.agent, self.job, self.settings, self._store)
 
@@ -182,6 +218,8 @@ class Session:
         kept = {name: value for name, value in start.data.get("settings", {}).items() if name in KEPT_SETTINGS}
         extra = {name: tuple(value) if isinstance(value, list) else value for name, value in start.data.get("extra", {}).items()}
         self.settings = replace(self.settings, **kept, extra={**self.settings.extra, **extra})
+        if self.job.replay:
+            self._with_recorded_tools(start.data.get("tools", ()))
         name, arguments = start.data.get("command") or ("", {})
         self.job = replace(self.job, command=(name, arguments))
         if self.job.resume and not self.settings.script and start.data.get("script"):
@@ -191,6 +229,18 @@ class Session:
                 self.settings, provider=start.data.get("route") or "", model=self.settings.model or start.data.get("model") or ""
             )
         return found.id
+
+    def _with_recorded_tools(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Give a replay the tools that plugins had added, as a model saw them: they are part of each request, and never called."""
+        from agent_core.tool import Toolset, external
+
+        missing = [row for row in rows if self.agent.tools.get(row["name"]) is None]
+        if missing:
+            import copy
+
+            added = (external(row["name"], row["description"], row["parameters"], _not_replayed) for row in missing)
+            self.agent = copy.copy(self.agent)
+            self.agent.tools = Toolset((*self.agent.tools.tools, *added))
 
     def _started_calls(self, run_id: str, recorded: Mapping[str, Event]) -> frozenset[str]:
         """Return where a call with effects began and no outcome was recorded: it may or may not have happened."""
@@ -206,10 +256,15 @@ class Session:
             "agent": self.agent.name, "version": self.agent.version, "input": messages.to_json(self.job.message),
             "history": [messages.to_json(each) for each in self.job.history], "session": self.job.session,
             "provider": chosen[0].name if chosen else "", "model": chosen[0].model if chosen else "", "route": settings.provider,
-            "settings": shown, "provenance": list(self.job.provenance), "traceparent": self.job.traceparent,
+            "settings": _clean(shown), "provenance": list(self.job.provenance), "traceparent": self.job.traceparent,
             "resumed": bool(self.job.resume), "script": settings.script, "cwd": settings.workspace, "source": self.agent.source,
-            "lineage": lineage.facts(settings.environment), **self._chosen(),
+            "lineage": lineage.facts(settings.environment) if self._is_kept else {}, **_clean(self._chosen()),
         }  # fmt: skip
+
+    @property
+    def _is_kept(self) -> bool:
+        """Whether a journal or a plugin keeps the run: only then it is worth finding out about the process."""
+        return self._store is not None or self._read
 
     def _chosen(self) -> dict[str, Any]:
         """Return the command, its arguments and the flags of agent and pattern, as far as there are any."""
@@ -219,7 +274,9 @@ class Session:
         mine = {name: value for name, value in self.settings.extra.items() if name not in GENERAL}
         extra = {name: value for name, value in jsonable(mine).items() if value not in (None, "", []) and value is not False}
         name, arguments = self.job.command
-        return {**({"extra": extra} if extra else {}), **({"command": [name, jsonable(dict(arguments))]} if name else {})}
+        added = [{"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)} for tool in self._added]
+        chosen = {"tools": added, "extra": extra, "command": [name, jsonable(dict(arguments))] if name else []}
+        return {key: value for key, value in chosen.items() if value}
 
     # -- during
 
@@ -383,7 +440,8 @@ class Session:
             "agent": self.agent.name, "status": result.status, "stop": result.stop, "output": result.output,
             "structured": result.structured, "steps": result.steps, "usage": dict(result.usage), "provider": result.provider,
             "model": result.model, "session": self.job.session,
-            "error": None if result.error is None else error_to_json(result.error), "peak_memory_kb": _peak_memory(),
+            "error": None if result.error is None else error_to_json(result.error),
+            "peak_memory_kb": _peak_memory() if self._is_kept else 0,
         }  # fmt: skip
 
 
@@ -394,6 +452,19 @@ def _peak_memory() -> int:
 
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most // 1024 if sys.platform == "darwin" else most  # bytes there, KiB elsewhere
+
+
+def _not_replayed() -> None:
+    raise Failed("a replay calls no tool")
+
+
+def _clean(value: Any) -> Any:
+    """Return plain data without the secrets that this process knows."""
+    if isinstance(value, str):
+        return redact.known(value)
+    if isinstance(value, dict):
+        return {key: _clean(item) for key, item in value.items()}
+    return [_clean(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _unboxed(value: Any) -> Any:
@@ -578,11 +649,15 @@ def _contexts(policy: Any, settings: Any) -> Callable[[float | None, tuple[str, 
     )
 
 
-def make_guards(settings: Any, deadline: float | None, store: Store | None) -> tuple[guards.Guard, ...]:
-    """Return the guards that the settings ask for, in their one order."""
+def _plugins(settings: Any) -> Plugins:
     from agent_core import plugins
 
-    chosen: list[guards.Guard] = [guards.Retries(settings.retry, deadline), *plugins.of(settings).guards(settings, store)]
+    return plugins.of(settings)
+
+
+def make_guards(settings: Any, deadline: float | None, store: Store | None, added: Plugins) -> tuple[guards.Guard, ...]:
+    """Return the guards that the settings and the plugins ask for, in their one order."""
+    chosen: list[guards.Guard] = [guards.Retries(settings.retry, deadline), *added.guards(settings, store)]
     if deadline is not None:
         chosen.append(guards.Deadline(deadline))
     if settings.budget is not None or settings.environment.get("AGENT_BUDGET_USD") or settings.environment.get("AGENT_BUDGET_ROW"):

@@ -11,7 +11,6 @@ optional   without an instruction: read like required. With one: read a file; re
 from __future__ import annotations
 
 import os
-import select
 import stat
 import time
 from dataclasses import dataclass
@@ -97,6 +96,8 @@ def _kind(fd: int) -> str:
 
 def _ready(fd: int, seconds: float) -> bool:
     try:
+        import select
+
         return bool(select.select([fd], [], [], seconds)[0])
     except (OSError, ValueError):
         return True

@@ -142,8 +142,8 @@ def _suggested(problem: Problem) -> Problem:
     """Add the nearest key to a problem with one that nobody knows."""
     if not problem.text.endswith("is no known key") or not problem.at:
         return problem
-    tables_ = (File, AgentTable, NodeTable, TaskTable)
-    keys = sorted({key for table in tables_ for key in table.__dataclass_fields__})
+    tables_: dict[str, Any] = {"nodes": NodeTable, "tasks": TaskTable, "agents": AgentTable}
+    keys = sorted(tables_.get(str(problem.at[0]), File).__dataclass_fields__)
     return Problem(problem.at, f"{problem.text} ({unknown('key', str(problem.at[-1]), keys).hint})")
 
 

@@ -1,4 +1,4 @@
-"""rework - whether someone who has answered should answer anew, now that there is something new to know; and a pattern that does.
+"""rework - whether someone who has answered should answer anew, now that there is something new to know; and a loop that does.
 
     decision = decide(Policy(), said, Context("peer_answer", "ann", "It costs $700K."), now=12.0)
     decision.should_restart, decision.reason
@@ -12,7 +12,7 @@ relevant than `min_relevance`; or it says nothing new.
                  numbers are compared as agent-novel does. A person's input and feedback have 1.0
     nothing new  the context has the very features of the answer, or of a context that was taken before
 
-`rework(member, said, contexts)` is the loop: it gives an agent the contexts that its policy lets through, one Call each.
+`reworked(member, said, contexts)` is the loop: it gives an agent the contexts that its policy lets through, one Call each.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class _Work:
     decisions: list[dict[str, Any]] = field(default_factory=list)
 
 
-def rework(member: Any, said: Said, contexts: Sequence[Context], policy: Policy | None = None) -> Pattern:
+def reworked(member: Any, said: Said, contexts: Sequence[Context], policy: Policy | None = None) -> Pattern:
     """Take contexts in order; where the policy says so, ask `member` (whatever `Call` takes) anew.
 
     A context's own `time` is the clock, and an answer counts as given then, so replays decide the same.

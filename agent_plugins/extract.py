@@ -182,13 +182,17 @@ def _is_abbreviation(before: str) -> bool:
 
 
 def _cut(sentence: str) -> Iterator[str]:
-    while len(sentence) > LONGEST:
-        at = sentence.rfind(" ", LONGEST // 2, LONGEST)
-        at = at if at > 0 else LONGEST
-        yield sentence[:at].strip()
-        sentence = sentence[at:].strip()
-    if any(letter.isalnum() for letter in sentence):
-        yield sentence
+    begin = 0
+    while len(sentence) - begin > LONGEST:
+        at = sentence.rfind(" ", begin + LONGEST // 2, begin + LONGEST)
+        at = at if at > 0 else begin + LONGEST
+        yield sentence[begin:at].strip()
+        begin = at
+        while begin < len(sentence) and sentence[begin].isspace():
+            begin += 1
+    tail = sentence[begin:].strip()
+    if any(letter.isalnum() for letter in tail):
+        yield tail
 
 
 # --- weights -----------------------------------------------------------------------------------------------------------------

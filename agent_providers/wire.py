@@ -177,11 +177,7 @@ def get(data: Any, path: str, kind: type[Any], default: Any = _MISSING) -> Any:
     Raises:
         BadReply: the value has another type, or is missing and there is no default.
     """
-    value = data
-    for step in path.split("."):
-        value = _step(value, step, path)
-        if value is None:
-            break
+    value = data.get(path) if isinstance(data, dict) and "." not in path else _walked(data, path)
     if value is None:
         if default is _MISSING:
             raise BadReply(f"the reply has no {path}")
@@ -190,6 +186,15 @@ def get(data: Any, path: str, kind: type[Any], default: Any = _MISSING) -> Any:
         return value
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
         raise BadReply(f"the reply's {path} is {_kind(value)}")
+    return value
+
+
+def _walked(data: Any, path: str) -> Any:
+    value = data
+    for step in path.split("."):
+        value = _step(value, step, path)
+        if value is None:
+            break
     return value
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from agent_core.catalogue import Entry
     from agent_core.cli import Command
+    from agent_plugins.discovery.compose import Pipeline
     from agent_plugins.discovery.match import Match
     from agent_plugins.discovery.sources import Found
 
@@ -194,10 +195,23 @@ def check(pipeline: str, command: Command) -> Answer:
 
     made = composing.parsed(pipeline, {each.name: each for each in reversed(_found(command).candidates)})
     found = composing.verdict(made)
+    reason = found.reason or _altered(made)
     for note in found.notes:
         command.out.say(note)
-    value = {"fits": not found.reason, "reason": found.reason or None, "notes": list(found.notes), **composing.graph(made)}
-    return Answer(f"does not fit: {found.reason}" if found.reason else "fits", value, 3 if found.reason else 0)
+    value = {"fits": not reason, "reason": reason or None, "notes": list(found.notes), **composing.graph(made)}
+    return Answer(f"does not fit: {reason}" if reason else "fits", value, 3 if reason else 0)
+
+
+def _altered(pipeline: Pipeline) -> str:
+    """Return which stage is not the program any more that was registered, and why; "" for none."""
+    from agent_core import catalogue
+
+    for stage in pipeline.stages:
+        entry = stage.candidate.entry if stage.candidate is not None else None
+        why = catalogue.changed(entry) if entry is not None and entry.sha256 else ""
+        if why:
+            return f"{stage.name} cannot be called: {why} (agent-find adopt registers it anew)"
+    return ""
 
 
 def skills(command: Command, *, strict: bool = False) -> Answer:

@@ -296,7 +296,7 @@ def run(  # noqa: PLR0913, PLR0917 - flags
     process: Literal["", "sequential", "parallel", "hierarchical"] = "",
     jobs: int = 1,
 ) -> Pattern:
-    """Run a graph: a file, a preset's name, or `-` for stdin; further words are its input.
+    """Run a graph: a file, a preset's name, or `-` for stdin; further words (after `-`: --input) are its input.
 
     Args:
         task: the words and the material.

@@ -333,9 +333,14 @@ def upkeep(  # noqa: PLR0913, PLR0917 - a command's parameters are its flags
         make(memory.items(ended=True))
     else:
         _, number = memory.apply(make, moment)
-        command.store().append(Event("memory.upkeep", "", "", time.time(), {"counts": dict(made[-1].counts)}))
+        _told(command, made[-1])
         _done(memory, wanted)
     return Answer(_said(made[-1], dry=dry), _planned(made[-1], number))
+
+
+def _told(command: Command, plan: Plan) -> None:
+    """Put what upkeep did on the event stream."""
+    command.store().append(Event("memory.upkeep", "", "", time.time(), {"counts": dict(plan.counts)}))
 
 
 def _interval(memory: Memory, policy: str) -> float:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from agent_core import Agent
 from agent_core.effects import Note
-from agent_core.errors import InputError, UsageError
+from agent_core.errors import InputError, MissingInput, UsageError
 from agent_core.members import Member
 from agent_patterns.group import Group
 from agent_patterns.reduce import Rules, free, weights
@@ -260,6 +260,12 @@ def _group(preset: Preset, settings: Settings, given: Mapping[str, Any], *, lead
 # --- commands ------------------------------------------------------------------------------------------------------
 
 
+def _wanted(task: Task) -> None:
+    """MissingInput when nobody said what the task is: members asked nothing would cost money and answer anything."""
+    if not task.text.strip() and len(task.message.parts) < 2:
+        raise MissingInput("there is no task", hint="give it in words, or pipe it in")
+
+
 def team(  # noqa: PLR0913, PLR0917 - a command's flags are its parameters
     task: Task,
     settings: Settings,
@@ -296,6 +302,7 @@ def team(  # noqa: PLR0913, PLR0917 - a command's flags are its parameters
     """
     from agent_patterns.group import group
 
+    _wanted(task)
     given = {
         "member": member, "leader": leader, "rounds": rounds, "topology": topology, "reduce": reduce, "weight": weight,
         "veto": veto, "quorum": quorum, "threshold": threshold, "enough": enough, "jobs": jobs,
@@ -337,6 +344,7 @@ def orchestra(  # noqa: PLR0913, PLR0917
     """
     from agent_patterns.group import group
 
+    _wanted(task)
     given = {
         "member": member, "leader": leader, "reduce": reduce, "weight": weight, "veto": veto, "quorum": quorum,
         "threshold": threshold, "enough": enough, "jobs": jobs,
@@ -374,6 +382,7 @@ def swarm(  # noqa: PLR0913, PLR0917
     """
     from agent_patterns import swarm as pattern
 
+    _wanted(task)
     if not 1 <= parts <= 1000:
         raise UsageError(f"--parts: {parts} is not from 1 to 1000", hint="64 is the default")
     found = load(preset or "swarm", "swarm", settings)
@@ -422,6 +431,7 @@ def debate(  # noqa: PLR0913, PLR0917
     """
     from agent_patterns import debate as pattern
 
+    _wanted(task)
     found = load(preset or "debate", "debate", settings)
     named = {carrier.name: carrier for carrier in carriers(member, found, settings)}
     positions = [_position(each) for each in side] or [(each.name, each.position) for each in found.side]
@@ -462,6 +472,7 @@ def crew(  # noqa: PLR0913, PLR0917
     """
     from agent_patterns.group import group
 
+    _wanted(task)
     given = {"rounds": rounds, "reduce": reduce, "enough": enough, "jobs": jobs}
     return (yield from group(task, _group(load(file, "crew", settings), settings, given, leads=True)))
 

@@ -126,13 +126,16 @@ def _gathered(materials: Sequence[tuple[str, str]], size: int) -> Sequence[tuple
 
 
 def _cut(text: str, size: int) -> Iterator[str]:
-    while len(text) > size:
-        ends = (text.rfind(mark, size // 2, size) for mark in ("\n\n", "\n", ". ", " "))
-        at = next((end + 1 for end in ends if end > 0), size)
-        yield text[:at].strip("\n")
-        text = text[at:].lstrip("\n")
-    if text.strip():
-        yield text
+    begin = 0  # the text is never copied: every piece of a long one would cost its whole length
+    while len(text) - begin > size:
+        ends = (text.rfind(mark, begin + size // 2, begin + size) for mark in ("\n\n", "\n", ". ", " "))
+        at = next((end + 1 for end in ends if end > 0), begin + size)
+        yield text[begin:at].strip("\n")
+        begin = at
+        while text.startswith("\n", begin):
+            begin += 1
+    if text[begin:].strip():
+        yield text[begin:]
 
 
 def _shortened(lines: Sequence[str], part: tuple[str, str]) -> str:

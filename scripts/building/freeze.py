@@ -40,7 +40,9 @@ EXCLUDED = (
 # Dependencies whose docstrings have no use in a program. Ours are its manuals and what models read of its tools.
 UNDOCUMENTED = frozenset(("annotated_types", "h11", "httpcore", "httpx", "pydantic", "pydantic_core", "typing_extensions"))
 # Dependencies that never look at their own annotations: evaluating these is what makes them load ssl.
-UNEVALUATED = frozenset(("httpcore", "httpx"))
+UNEVALUATED = frozenset(("h11", "httpcore", "httpx"))
+# Dependencies that load all they have when they are imported.
+BY_NAME = frozenset(("httpcore", "httpx"))
 # Languages whose code is coloured on a terminal.
 LEXERS = ("python", "shell", "javascript", "data", "diff", "html", "css", "sql", "c_cpp", "go", "rust", "configs", "markup", "jvm")
 
@@ -239,8 +241,10 @@ def python_modules(names: Iterable[str]) -> dict[str, Any]:
             "full_hashlib": found["hashlib"],
             "hashlib": (False, _compiled(Path(__file__).parent / "lean_hashlib.py", "hashlib.py")),
         }
-    if "httpx" in found:
-        found["httpx"] = (True, compile(lean.by_name("httpx"), "httpx/__init__.py", "exec", dont_inherit=True))
+    if "dataclasses" in found:
+        found["planned_dataclasses"] = (False, _compiled(Path(__file__).parent / "planned.py", "planned_dataclasses.py"))
+    for lazy in BY_NAME & found.keys():
+        found[lazy] = (True, compile(lean.by_name(lazy), f"{lazy}/__init__.py", "exec", dont_inherit=True))
     return found
 
 

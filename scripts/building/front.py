@@ -8,9 +8,9 @@ The build fills in `NAME`, `ENTRY`, `ANSWERS` and `ARCHIVE`. Only built-in modul
 costs as much as the answer.
 
 The archive holds every module: magic, length of the index, the index {name: (is package, offset, length)}, then for each module,
-compressed where the offset is negative: (code, {text of a generated dataclass method: code}, {(pattern, flags): arguments of
-_sre.compile}). What a module compiles from text while it is imported has been compiled at build time; where something is not known,
-Python compiles it as ever.
+compressed where the offset is negative: (code, {name of a dataclass: its plan, or text of a generated method: code}, {(pattern,
+flags): arguments of _sre.compile}). What a module compiles from text while it is imported has been compiled at build time; where
+something is not known, Python compiles it as ever.
 """
 
 # ruff: noqa: S102, S302, SLF001, ARG002 - an importer: runs code, reads marshalled code, is called with importlib's arguments
@@ -102,12 +102,22 @@ def restore_environment(home):
         posix.unsetenv(b"LD_LIBRARY_PATH_ORIG")
 
 
+def beyond_streams(path):
+    """Return a descriptor of a file that is none of 0, 1 and 2: where a stream is closed, its number is the next to be given."""
+    low = []
+    while (found := posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)) < 3:
+        low.append(found)
+    for each in low:
+        posix.close(each)
+    return found
+
+
 class Archive:
     """All modules of the suite in one file; finds and loads them (importlib's meta path finder and loader)."""
 
     def __init__(self, home, name):
         self.home = home
-        self.fd = posix.open(f"{home}/{name}", posix.O_RDONLY | posix.O_CLOEXEC)
+        self.fd = beyond_streams(f"{home}/{name}")
         head = posix.pread(self.fd, 12, 0)
         if head[:8] != MAGIC:
             raise SystemExit(f"{NAME}: {home}/{name} is no archive of this program")
@@ -126,6 +136,7 @@ class Archive:
         file = f"{where}/__init__.py" if found[0] else f"{where}.py"
         spec = ModuleSpec(fullname, kind(self, fullname, file), origin=file, is_package=found[0])
         spec.has_location = True
+        spec.cached = file  # else importlib works out where Python would have kept it
         if found[0]:
             spec.submodule_search_locations = [where]
         return spec
@@ -218,9 +229,10 @@ class Loader:
 
 
 # Modules that many import and few use; each is loaded when something of it is asked for. None touches itself while it is loaded.
-LAZY = frozenset(
-    ("base64", "certifi", "difflib", "idna", "inspect", "ipaddress", "linecache", "locale", "random", "ssl", "tokenize")
-)
+LAZY = frozenset((
+    "base64", "certifi", "copy", "difflib", "idna", "inspect", "ipaddress", "linecache", "locale", "random", "selectors", "ssl",
+    "textwrap", "tokenize", "traceback",
+))  # fmt: skip
 
 
 class LazyModule(type(sys)):
@@ -263,6 +275,10 @@ def adapt_dataclasses(module, archive):
 
     module.exec = compiled
     module.inspect = Signatures(known, module.inspect)
+    if "planned_dataclasses" in archive.index:
+        import planned_dataclasses
+
+        planned_dataclasses.adapt(module, known)
 
 
 class Signatures:

@@ -20,24 +20,42 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from building import plans
+
 FUNCTIONS: dict[str, dict[Any, Any]] = defaultdict(dict)
 PATTERNS: dict[str, dict[Any, Any]] = defaultdict(dict)
 
 
 def watch_dataclasses() -> None:
-    """Record the code of generated methods by the module of their class. CPython 3.11 and 3.12 make them by exec of a text."""
+    """Record how each dataclass is made, by its module. CPython 3.11 and 3.12 make methods by exec of a text."""
     if not hasattr(dataclasses, "_create_fn"):
         return
+    stock = dataclasses._process_class  # type: ignore[attr-defined]
+    texts: dict[str, str] = {}
 
     def watched(text: Any, globals_: Any = None, locals_: Any = None) -> None:
         if isinstance(text, str):
             code = compile(text, "<string>", "exec", dont_inherit=True)
-            FUNCTIONS[str((globals_ or {}).get("__name__"))][text] = code
+            texts[text] = str((globals_ or {}).get("__name__"))
             text = code
         exec(text, globals_, locals_)
 
+    def process(cls: Any, *parameters: Any) -> Any:
+        texts.clear()
+        before = dict(cls.__dict__)
+        made = stock(cls, *parameters)
+        plan = plans.plan(made, before, parameters, list(texts))
+        if plan is None:
+            for text, module in texts.items():
+                FUNCTIONS[module][text] = compile(text, "<string>", "exec", dont_inherit=True)
+            dataclasses.inspect.signature(made)  # type: ignore[attr-defined] # asked for where the program has no docstrings
+        else:
+            FUNCTIONS[cls.__module__][cls.__module__, cls.__qualname__] = plan
+        return made
+
     dataclasses.exec = watched  # type: ignore[attr-defined]
     dataclasses.inspect = Signatures()  # type: ignore[attr-defined]
+    dataclasses._process_class = process  # type: ignore[attr-defined]
 
 
 class Signatures:
@@ -83,6 +101,16 @@ def watch_re() -> None:
     compiler.compile = watched
 
 
+def record_before() -> None:
+    """Record the regular expressions of modules that were there before anybody watched: most of Python's own."""
+    for name, module in list(sys.modules.items()):
+        for value in list(vars(module).values()):
+            if isinstance(value, re.Pattern):
+                given = value.flags & ~re.UNICODE if isinstance(value.pattern, str) else value.flags
+                re._compiler.compile(value.pattern, given)  # type: ignore[attr-defined]
+                PATTERNS[name].update(PATTERNS.pop(__name__, {}))
+
+
 def _plain(pattern: Any, flags: Any, code: Any, groups: Any, index: Any, names: Any) -> tuple[Any, ...]:
     """Return the arguments without the named constants of the compiler: they are whole numbers with a name."""
     return pattern, int(flags), [int(word) for word in code], int(groups), {str(k): int(v) for k, v in index.items()}, tuple(names)
@@ -101,6 +129,7 @@ def main() -> None:
     watch_dataclasses()
     watch_re()
     re.purge()
+    record_before()
     kept, sys.stdout = sys.stdout, sys.stderr
     for name in names:
         try:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -210,3 +211,14 @@ def test_an_answer_to_a_run_that_waits_for_nothing_is_a_usage_error(memo):
     with pytest.raises(UsageError, match="does not wait"):
         answer("yes")
     assert run
+
+
+def test_a_choice_that_stands_for_not_given_is_not_offered():
+    def draw(process: Literal["", "one", "two"] = "") -> str:
+        """Draw it."""
+        return process
+
+    (row,) = commands.own_options(commands.spec(draw))
+
+    assert (row.choices, row.default) == (("one", "two"), "")
+    assert commands.arguments(commands.spec(draw), [], {"process": ""}) == {"process": ""}

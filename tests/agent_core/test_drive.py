@@ -1,6 +1,7 @@
 """Both trampolines against a real server that misbehaves: the same outcome, in time."""
 
 import asyncio
+import socket
 import threading
 import time
 
@@ -8,10 +9,10 @@ import pytest
 
 from agent_core import connections, drive
 from agent_core.effects import Ask
-from agent_core.errors import AuthError, BadReply, CallTimeout, RateLimited, ServerError, TransportError
+from agent_core.errors import AuthError, BadReply, CallTimeout, ConfigError, RateLimited, ServerError, TransportError
 from agent_core.messages import user
 from agent_core.ops import Completed, Http, Spawn
-from agent_core.provider import Provider
+from agent_core.provider import Provider, Request
 from agent_providers.openai_chat import codec
 
 
@@ -147,3 +148,39 @@ def test_a_program_that_overruns_is_killed_with_its_children(run, tmp_path):
     assert time.monotonic() - began < 5
     time.sleep(1.2)
     assert not mark.exists()
+
+
+def fetch(url, headers=()):
+    return (yield Http(Request("GET", url, headers, b"")))
+
+
+def served_once(server, seen):
+    connection, _ = server.accept()
+    with connection:
+        seen.append(connection.recv(65536).decode("latin-1"))
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Kind: plain\r\n\r\nok")
+
+
+@pytest.mark.parametrize(
+    ("path", "target"), [("/a?b=1&c=%20", "/a?b=1&c=%20"), ("/prix/é à?x=ü#part", "/prix/%C3%A9%20%C3%A0?x=%C3%BC"), ("", "/")]
+)
+def test_an_address_is_sent_as_it_is_or_escaped(path, target):
+    seen = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=served_once, args=(server, seen), daemon=True).start()
+        port = server.getsockname()[1]
+        answer = sync(fetch(f"http://127.0.0.1:{port}{path}"))
+    line, *headers = seen[0].split("\r\n")
+
+    assert line == f"GET {target} HTTP/1.1"
+    assert {f"host: 127.0.0.1:{port}", "accept-encoding: identity"} <= set(headers)
+    assert not [header for header in headers if header.startswith("content-length")]
+    assert (answer.status, answer.headers["x-kind"], answer.body) == (200, "plain", b"ok")
+
+
+@pytest.mark.parametrize(
+    ("url", "headers"), [("http://127.0.0.1:1\n/", ()), ("http://127.0.0.1:99999/", ()), ("http://127.0.0.1:1/", (("x", "é"),))]
+)
+def test_what_cannot_be_sent_is_a_configuration_error(url, headers):
+    with pytest.raises(ConfigError, match="not usable"):
+        sync(fetch(url, headers))

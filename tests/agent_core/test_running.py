@@ -1,14 +1,20 @@
 """Whole runs as processes against the fake API: statuses, the journal, resume and replay, secrets, hostile replies."""
 
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
+from agent_core import Agent, config, running
+from agent_core.agent import Job
+from agent_core.messages import user
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "sk-secret-0123456789abcdef"
@@ -278,3 +284,16 @@ def wait_for(true, seconds=20.0):
     while not true():
         assert time.monotonic() < end, "it never happened"
         time.sleep(0.05)
+
+
+def test_many_runs_at_once_collect_garbage_more_rarely_and_leave_the_threshold_as_it_was(tmp_path):
+    before, during = gc.get_threshold(), []
+    agent, settings = Agent("tester - nothing."), config.load({"data_dir": str(tmp_path)})
+    with ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(running.session(agent, Job(user("x")), settings, providers=(), store=None))
+            during.append(gc.get_threshold())
+
+    assert during[0] == before
+    assert during[-1] == (50_000, *before[1:])
+    assert gc.get_threshold() == before

@@ -143,6 +143,7 @@ WRONG = [
     ("", 1, "the file declares nothing"),
     ('[nodes.a]\nagent = "peer"\n[tasks.b]\ndescription = "b"', 3, "nodes and tasks"),
     ('[nodes.a]\nagent = "peer"\nagnet = "x"', 3, "agnet: is no known key (did you mean agent"),
+    ('[nodes.a]\nagent = "peer"\ndepends_on = ["b"]', 3, "depends_on: is no known key (known: after, agent"),  # a key of tasks
     ("[nodes.a]\nagent = 3", 2, "agent"),
     ('[nodes.a]\nagent = "peer"\ntool = "calc"', 3, "agent and tool: one of them"),
     ('[nodes.a]\ntool = "clac"', 2, "did you mean calc"),

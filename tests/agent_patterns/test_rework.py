@@ -7,7 +7,7 @@ import pytest
 from agent_core.effects import Call, Note
 from agent_core.errors import InputError
 from agent_core.play import play
-from agent_patterns.rework import FEEDBACK, PEER, PERSON, Context, Policy, Said, decide, message, relevance, rework, suggestions
+from agent_patterns.rework import FEEDBACK, PEER, PERSON, Context, Policy, Said, decide, message, relevance, reworked, suggestions
 
 SAID = Said("ann", "What does the house cost?", "The house costs $500,000.", time=100.0)
 NEWS = Context(PEER, "bob", "The house costs $700K.", time=110.0)
@@ -123,7 +123,7 @@ def test_the_pattern_asks_anew_only_where_the_policy_says_so_and_notes_every_dec
         Context(PEER, "dan", "The house costs $1M.", time=116.0),
     ]  # fmt: skip
 
-    played = play(rework("ann", SAID, contexts), [None, None, "It costs $600K.", None, None, "It costs $700K, the house."])
+    played = play(reworked("ann", SAID, contexts), [None, None, "It costs $600K.", None, None, "It costs $700K, the house."])
 
     assert played.text == "It costs $700K, the house."
     assert [each["should_restart"] for each in played.value.value["decisions"]] == [False, True, False, True]
@@ -134,4 +134,4 @@ def test_the_pattern_asks_anew_only_where_the_policy_says_so_and_notes_every_dec
 
 
 def test_without_contexts_the_answer_stays():
-    assert play(rework("ann", SAID, [])).text == SAID.answer
+    assert play(reworked("ann", SAID, [])).text == SAID.answer

@@ -133,7 +133,9 @@ def test_tables_of_the_users_file_count_and_those_of_a_stranger_do_not(tmp_path,
     told = []
 
     assert [server.name for server in servers.of(settings(tmp_path), told.append)] == ["mine"]
-    assert [text.partition(": ")[2].split()[0] for text in told] == ["mcpServers"]  # the flags' names are refused where settings are read
+    assert [text.partition(": ")[2].split()[0] for text in told] == [
+        "mcpServers"
+    ]  # the flags' names are refused where settings are read
     trusted = settings(tmp_path, env={"AGENT_TRUSTED": str(tmp_path)})
     assert [server.name for server in servers.of(trusted)] == ["mine", "theirs", "worse", "evil"]
 

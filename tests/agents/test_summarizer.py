@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -117,3 +118,17 @@ def test_nothing_to_summarise_and_nothing_answered_are_failures():
     with pytest.raises(ContractError):
         play(summarise(task()), [reply("\n")])
     assert CHUNK > 1000
+
+
+def test_a_long_text_is_cut_in_time_that_grows_with_its_length_alone():
+    def took(count):
+        text = "It was a dark night. He said so.\n" * count
+        began = time.perf_counter()
+        pieces = list(chunks([("stdin", text)], 1_000))
+        seconds = time.perf_counter() - began
+        assert "".join("".join(piece.split()) for _, piece in pieces) == "".join(text.split())
+        assert max(len(piece) for _, piece in pieces) <= 1_000
+        return seconds
+
+    # Copying the rest for each piece would take the longer text 400 times as long.
+    assert min(took(100_000) for _ in range(2)) < 100 * max(min(took(5_000) for _ in range(3)), 0.001)
