@@ -328,19 +328,18 @@ def upkeep(  # noqa: PLR0913, PLR0917 - a command's parameters are its flags
         made.append(keeping.plan(items, logged, rules, wanted))
         return made[-1].change
 
-    number = ""
     if dry:
         make(memory.items(ended=True))
-    else:
-        _, number = memory.apply(make, moment)
-        _told(command, made[-1])
-        _done(memory, wanted)
-    return Answer(_said(made[-1], dry=dry), _planned(made[-1], number))
+        return Answer(_said(made[-1], dry=dry), _planned(made[-1], ""))
+    _, number = memory.apply(make, moment)
+    _done(memory, wanted)
+    return _told(command, made[-1], number)
 
 
-def _told(command: Command, plan: Plan) -> None:
-    """Put what upkeep did on the event stream."""
+def _told(command: Command, plan: Plan, number: str) -> Answer:
+    """Put what upkeep did on the event stream, and say it."""
     command.store().append(Event("memory.upkeep", "", "", time.time(), {"counts": dict(plan.counts)}))
+    return Answer(_said(plan, dry=False), _planned(plan, number))
 
 
 def _interval(memory: Memory, policy: str) -> float:

@@ -689,7 +689,7 @@ def test_stores_of_one_path_share_one_connection_and_close_it_together(path):
     stores = [open_store(path) for _ in range(50)]
     for number, each in enumerate(stores):
         each.append(Event("notice", f"r{number}"))
-    opened = _descriptors("agents.db")
+    opened = _descriptors(str(path))
     for each in stores[1:]:
         each.close()
     stores[0].append(Event("notice", "last"))
@@ -697,7 +697,7 @@ def test_stores_of_one_path_share_one_connection_and_close_it_together(path):
     assert opened <= 4
     assert len(stores[0].events("last")) == 1
     stores[0].close()
-    assert _descriptors("agents.db") == 0
+    assert _descriptors(str(path)) == 0
 
 
 def _descriptors(name):
