@@ -447,7 +447,9 @@ def replay(run: str, command: Command) -> Answer:
     return _again(command, found.agent, _source(store, found), "--replay", found.id)
 
 
-def resume(run: str, command: Command, approve: bool = False, reject: bool = False, answer: str = "", step: str = "") -> Answer:
+def resume(  # noqa: PLR0913, PLR0917 - a command's parameters are its flags
+    run: str, command: Command, approve: bool = False, reject: bool = False, answer: str = "", edit: str = "", step: str = ""
+) -> Answer:
     """Go on where a run stopped; what is done is not done again.
 
     Args:
@@ -456,17 +458,34 @@ def resume(run: str, command: Command, approve: bool = False, reject: bool = Fal
         approve: say yes to what it waits for
         reject: say no to what it waits for (`--deny` is the same here)
         answer: answer what it waits for
+        edit: allow the tool call it waits for, but with these arguments (a JSON object); they are judged anew
         step: which question is answered, if there are several
     """
     from agent_core import waiting
 
     store, found = _known(command, run)
-    decisions = [word for word, given in (("yes", approve), ("no", reject), (answer, bool(answer))) if given]
+    ways = (("yes", approve), ("no", reject), (answer, bool(answer)), (_edited(edit), bool(edit)))
+    decisions = [word for word, given in ways if given]
     if len(decisions) > 1:
-        raise UsageError("one decision at a time", hint="--approve, --deny or --answer TEXT")
+        raise UsageError("one decision at a time", hint="--approve, --deny, --edit JSON or --answer TEXT")
     if decisions:
         waiting.answer(store, found.id, decisions[0], step)
     return _again(command, found.agent, _source(store, found), "--resume", found.id)
+
+
+def _edited(text: str) -> dict[str, Any]:
+    """Return the decision that changes a call's arguments."""
+    if not text:
+        return {}
+    import json
+
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"--edit is no JSON: {error}", hint='--edit \'{"path": "other.txt"}\'') from None
+    if not isinstance(found, dict):
+        raise UsageError("--edit is no JSON object", hint='--edit \'{"path": "other.txt"}\'')
+    return {"arguments": found}
 
 
 def fork(run: str, command: Command, at: int | None = None, set_: list[str] = (), go: bool = False) -> Answer:  # type: ignore[assignment]
