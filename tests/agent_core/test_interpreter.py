@@ -134,9 +134,9 @@ def test_the_users_message_is_in_the_first_request_exactly_once():
 
 def test_calls_of_one_reply_run_in_parallel_and_results_keep_their_order():
     began = time.monotonic()
-    _, _, asked = ask_react([call("slow", "a", seconds=0.3), call("slow", "b", seconds=0.2), call("double", "c", number=1)], "done")
+    _, _, asked = ask_react([call("slow", "a", seconds=1.0), call("slow", "b", seconds=0.9), call("double", "c", number=1)], "done")
 
-    assert time.monotonic() - began < 0.48
+    assert time.monotonic() - began < 1.7
     assert [part.call_id for part in asked[1].messages[-1].parts] == ["a", "b", "c"]
 
 

@@ -123,7 +123,6 @@ def test_a_tool_that_takes_no_arguments_is_called_directly():
     assert (ran.value.output, ran.asked) == ("noon", [])
 
 
-@pytest.mark.xfail(strict=False, reason="calls are counted over the whole run, not for each conversation")
 def test_three_steps_may_make_the_same_call():
     row = {"task": "twice 4", "tool": "double", "arguments": '{"number": 4}'}
 
@@ -309,7 +308,6 @@ def test_a_loop_that_finds_no_end_fails_its_step_and_not_the_run():
     assert "no final answer after 3 steps" in ran.value.value["steps"][0]["error"]
 
 
-@pytest.mark.xfail(strict=False, reason="a replay looks for a record before it counts the call")
 def test_a_loop_that_repeats_itself_fails_its_step_also_in_a_replay():
     def answer(ask):
         return [ToolCall("c", "double", {"number": 1})] if "Step " in ask.messages[1].text else model(TWO)(ask)

@@ -77,7 +77,6 @@ def test_a_sample_may_use_tools():
     assert (ran.value.text, ran.value.value["agreement"], len(ran.asked)) == ("42", 1.0, 6)
 
 
-@pytest.mark.xfail(strict=False, reason="calls are counted over the whole run, not for each conversation")
 def test_each_sample_may_make_the_same_call():
     def answer(ask):
         return [ToolCall("c", "double", {"number": 21})] if len(ask.messages) == 2 else f"Answer: {request(ask).splitlines()[-1]}"
