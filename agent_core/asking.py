@@ -219,7 +219,7 @@ def _material(command: Command, name: str) -> str:
 
 def _bytes(name: str, limit: int, deadline: float | None) -> bytes:
     if name.startswith(("http://", "https://")):
-        return _fetched(name, limit, deadline)
+        return fetched(name, limit, deadline)
     try:
         with open(name, "rb") as file:  # noqa: PTH123 - no pathlib on this path
             data = file.read(limit + 1)
@@ -232,7 +232,8 @@ def _bytes(name: str, limit: int, deadline: float | None) -> bytes:
     return data
 
 
-def _fetched(url: str, limit: int, deadline: float | None) -> bytes:
+def fetched(url: str, limit: int, deadline: float | None) -> bytes:
+    """Return the body of a page, at most `limit` bytes of it; redirects are followed a few times, to http and https only."""
     from urllib.parse import urljoin
 
     from agent_core import drive

@@ -3,7 +3,6 @@
     AgentError                 70  our bug, or nothing more exact
     ├── Failed                  1  failed, none of the below
     ├── UsageError              2  the command line is wrong
-    ├── VerdictNo               3  ran well, the answer is "no"
     ├── LimitError              4  stopped at a limit, partial result kept
     │   ├── StepLimit           4  max_steps reached
     │   ├── BudgetLimit         4  the next call might cost more than is left
@@ -73,12 +72,6 @@ class UsageError(AgentError):
     """The command line is wrong."""
 
     status, code = 2, "usage"
-
-
-class VerdictNo(AgentError):
-    """The agent ran well and its answer is "no"."""
-
-    status, code = 3, "verdict_no"
 
 
 class LimitError(AgentError):

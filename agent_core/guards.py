@@ -228,33 +228,6 @@ class Budget:
         self.reserved -= self._open.pop(id(call), 0)
 
 
-@dataclass(slots=True)
-class Rate:
-    """A token bucket: `count` calls per `seconds`, model calls only."""
-
-    count: float
-    seconds: float
-    level: float = -1.0
-    stamp: float = 0.0
-    place: str = "rate"
-
-    def before(self, call: Outward, attempt: int, now: float) -> Decision:
-        """Take a token, or say how long until there is one."""
-        if call.kind != "ask":
-            return PROCEED
-        full = max(self.count, 1.0)
-        self.level = full if self.level < 0 else min(full, self.level + (now - self.stamp) * self.count / self.seconds)
-        self.stamp = now
-        if self.level < 1.0 - 1e-9:
-            return Delay((1.0 - self.level) * self.seconds / self.count)
-        self.level -= 1.0
-        return PROCEED
-
-    def after(self, call: Outward, outcome: Any, attempt: int, now: float) -> Verdict:
-        """Nothing to add."""
-        return ACCEPT
-
-
 class Shelf(Protocol):
     """Where cached replies are kept."""
 

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 NAMESPACE = "budget"
 KEPT = 7 * 24 * 3600.0
 PATIENCE = 15.0
-VARIABLES = ("AGENT_BUDGET_USD", "AGENT_BUDGET_ROW")
 
 
 class Row(Protocol):
@@ -94,7 +93,7 @@ class StoreRow:
             nonlocal left
             left = limit - _used(row)
             if need <= left:
-                row["open"][name] = [need, *_me()]
+                row["open"][name] = [need, *this_process()]
             return need <= left
 
         return None if self._change(change) else left
@@ -117,7 +116,7 @@ class StoreRow:
         """Begin the row with what was used so far."""
 
         def change(row: dict[str, Any]) -> bool:
-            row.update(_fresh(), spent=spent, open={name: [need, *_me()] for name, need in reserved.items()})
+            row.update(_fresh(), spent=spent, open={name: [need, *this_process()] for name, need in reserved.items()})
             return True
 
         self._change(change)
@@ -150,7 +149,7 @@ class StoreRow:
         if self.leader > row.get("begun", 0):
             # The group's number belongs to another group now: its leader is younger than the row.
             return _fresh(), version
-        row["open"] = {name: taken for name, taken in row["open"].items() if _holds(taken)}
+        row["open"] = {name: taken for name, taken in row["open"].items() if holds(taken)}
         return row, version
 
     def _store(self) -> Store:
@@ -178,11 +177,12 @@ def _used(row: Mapping[str, Any]) -> int:
     return int(row["spent"]) + sum(int(taken[0]) for taken in row["open"].values())
 
 
-def _me() -> tuple[int, int, str]:
+def this_process() -> tuple[int, int, str]:
+    """Return what tells this process from any other, also from a later one of its number: pid, start time, boot."""
     return os.getpid(), lineage.started(os.getpid()) or 0, lineage.boot()
 
 
-def _holds(taken: list[Any]) -> bool:
+def holds(taken: list[Any]) -> bool:
     """Return whether the process that reserved may still be there. Of another container that cannot be known: it may."""
     _, process, ticks, booted = taken
     here = lineage.boot()

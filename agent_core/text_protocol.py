@@ -415,8 +415,3 @@ def _call_text(thought: str, call: ToolCall, grammar: str) -> str:
 def observation(result: ToolResult) -> str:
     """Return what the model reads after an action; a failure names its kind."""
     return f"Observation: error ({result.error}): {result.text}" if result.error else f"Observation: {result.text}"
-
-
-def correction(problem: Problem) -> Message:
-    """Return the observation that tells the model what was wrong with its reply."""
-    return user(f"Observation: {problem.text}")

@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from agent_core.task import Task
     from agent_patterns.reduce import Reduced
 
-TOPOLOGIES = ("star", "mesh", "ring")
-PROCESSES = ("parallel", "sequential")
 AGREEMENT = "mean over all pairs of answers of shared/(a + b - shared), words and numbers counted as often as they occur"
 REVISE = (
     "This is round {number} of {rounds}. Below are answers to this task: your own of the round before, and those of others that "

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agent_core.effects import Act, Ask, Call, Note
-from agent_core.errors import StepLimit, UsageError
+from agent_core.errors import ContractError, StepLimit, UsageError
 from agent_core.messages import Message, ToolCall, ToolResult, system
 from agent_core.options import Option, unknown
 from agent_core.task import DATA_RULE, Answer
@@ -230,4 +230,4 @@ def _tool(name: str, text: str, agents: Mapping[str, str], more: Mapping[str, An
 
 
 def _never(**_arguments: Any) -> str:
-    raise NotImplementedError  # the pattern answers these calls itself
+    raise ContractError("the pattern answers these calls itself")

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from agent_core.effects import Pattern
     from agent_core.task import Answer, Task
 
-SPLITS = ("model", "breadth", "depth", "lexical")
 MOST = 64
 SPLIT = (
     "Split the task into parts that different workers can do on their own, as few as make sense and at most {most}. Look things up "

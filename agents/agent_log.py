@@ -571,12 +571,16 @@ def _main(module: Any, argv: Sequence[str]) -> int:
 
 
 def _module(agent: str, source: str) -> Any:
-    """Return the agent's module: of this suite by name, else from the file that the run recorded; None if there is neither."""
+    """Return the agent's module: of this suite by name, or from the file that the run recorded; None if there is neither.
+
+    A file elsewhere comes first: somebody's own agent may have the name of one of the suite's.
+    """
     from importlib import import_module
     from importlib.util import module_from_spec, spec_from_file_location
 
     name = agent.replace("-", "_")
-    if name.isidentifier():
+    elsewhere = os.path.isfile(source) and os.path.basename(os.path.dirname(source)) != "agents"  # noqa: PTH113, PTH119, PTH120
+    if name.isidentifier() and not (elsewhere and source.endswith(".py")):
         try:
             return import_module(f"agents.{name}")
         except ModuleNotFoundError as error:

@@ -71,7 +71,7 @@ def _material(job: Job, settings: Any, room: int, say: Callable[[str], None]) ->
 
 def _fetched(url: str, limit: int, deadline: float | None) -> bytes:
     """Fetch a page by the very way of `--file URL`."""
-    from agent_core.asking import _fetched as fetch
+    from agent_core.asking import fetched as fetch
 
     return fetch(url, limit, deadline)
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from agent_core.events import Event
     from agent_core.store import Store
 
-BY = ("agent", "model", "day")
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:

@@ -15,8 +15,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from agent_core.errors import ConfigError, StoreError
-from agent_core.ledger import _holds as _runs
-from agent_core.ledger import _me as _this_process
+from agent_core.ledger import holds, this_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -58,7 +57,7 @@ class Shared(Protocol):
 
 def me() -> list[Any]:
     """Return what names this process: id, start in ticks, boot."""
-    return list(_this_process())
+    return list(this_process())
 
 
 def decoded(text: str | bytes | None) -> Row:
@@ -103,7 +102,7 @@ class Local:
 
     def alive(self, owner: list[Any]) -> bool:
         """Return whether the process is there."""
-        return _runs([0, *owner])
+        return holds([0, *owner])
 
 
 @dataclass(slots=True)
@@ -135,7 +134,7 @@ class InStore:
 
     def alive(self, owner: list[Any]) -> bool:
         """Return whether the process is there; one of an earlier boot of this machine is not."""
-        return _runs([0, *owner])
+        return holds([0, *owner])
 
 
 @dataclass(slots=True)
@@ -178,7 +177,7 @@ class InRedis:
     def alive(self, owner: list[Any]) -> bool:
         """Return whether the process is there; of one on another machine only the end of its lease tells."""
         here = me()[2]
-        return True if not here or str(owner[-1]) != here else _runs([0, *owner])
+        return True if not here or str(owner[-1]) != here else holds([0, *owner])
 
     def synchronised(self) -> InRedis:
         """Take over the server's time, so that all machines agree; return itself."""

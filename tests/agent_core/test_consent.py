@@ -17,9 +17,9 @@ from agent_core.policy import Policy, confirmation
 from agent_core.store import open_store
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = '''"""scribe - write a file.
+PROGRAM = '''"""writer - write a file.
 
-    $ scribe hi
+    $ writer hi
 """
 from agent_core import Agent, tool
 from agent_core.tool import Context
@@ -40,7 +40,7 @@ SCRIPT = '{"tool_calls": [{"name": "save", "arguments": {"path": "notes.txt", "t
 
 @pytest.fixture
 def place(tmp_path):
-    (tmp_path / "scribe.py").write_text(PROGRAM)
+    (tmp_path / "writer.py").write_text(PROGRAM)
     (tmp_path / "s.jsonl").write_text(SCRIPT)
     return tmp_path
 
@@ -51,7 +51,7 @@ def environment():
 
 def run(place, *args):
     return subprocess.run(
-        [sys.executable, "scribe.py", "--script", "s.jsonl", *args], cwd=place, env=environment(), text=True, capture_output=True,
+        [sys.executable, "writer.py", "--script", "s.jsonl", *args], cwd=place, env=environment(), text=True, capture_output=True,
         stdin=subprocess.DEVNULL, start_new_session=True, timeout=60, check=False,
     )  # fmt: skip
 
@@ -61,7 +61,7 @@ def on_a_terminal(place, typed, *args, early=b""):
     pid, master = pty.fork()
     if pid == 0:
         os.chdir(place)
-        os.execve(sys.executable, [sys.executable, "scribe.py", "--script", "s.jsonl", *args, "go"], environment())  # noqa: S606
+        os.execve(sys.executable, [sys.executable, "writer.py", "--script", "s.jsonl", *args, "go"], environment())  # noqa: S606
     shown = b""
     os.write(master, early)
     end = time.monotonic() + 30
@@ -94,7 +94,7 @@ def test_a_yes_on_the_terminal_permits_this_one_call(place):
     status, shown = on_a_terminal(place, b"yes\n")
 
     assert (status, (place / "notes.txt").read_text()) == (0, "new")
-    assert "scribe needs file-write:notes.txt" not in shown
+    assert "writer needs file-write:notes.txt" not in shown
     assert 'Allow save {"path":"notes.txt","text":"new"}?' in shown
 
 
