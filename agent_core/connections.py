@@ -1,13 +1,14 @@
 """connections - the `Http` op on asyncio: keep-alive connections, parsed with httptools.
 
 httpx's pool is quadratic in open requests (32 ms CPU a run at 1,000 concurrent runs: docs/decisions.md), so this trampoline
-holds connections itself: a stack of idle ones per origin.
+holds connections itself: a stack of idle ones per origin, each thread's its own (a connection lives and dies on one loop).
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import threading
 import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
 
     from agent_core.provider import Request
 
-_idle: dict[tuple[str, str, int], list[_Connection]] = defaultdict(list)
+
+class _Idle(threading.local):
+    def __init__(self) -> None:
+        self.by_origin: dict[tuple[str, str, int], list[_Connection]] = defaultdict(list)
+
+
+_idle = _Idle()
 _contexts: list[Any] = []
 _CONNECT_SECONDS = 15.0
 _MOST_IDLE = 2048
@@ -56,20 +63,20 @@ async def send(op: Http, late: Callable[[], Exception]) -> Any:
                 continue
             raise TransportError("the server closed the connection without an answer") from None
         finally:
-            connection.release(_idle[origin])
+            connection.release(_idle.by_origin[origin])
         return answer
 
 
 def close() -> None:
-    """Close all idle connections (they belong to the loop that is ending)."""
-    for connections in _idle.values():
+    """Close the idle connections of this thread (they belong to the loop that is ending)."""
+    for connections in _idle.by_origin.values():
         for connection in connections:
             connection.close()
-    _idle.clear()
+    _idle.by_origin.clear()
 
 
 def _take(origin: tuple[str, str, int]) -> _Connection | None:
-    stack = _idle[origin]
+    stack = _idle.by_origin[origin]
     loop = asyncio.get_running_loop()
     while stack:
         connection = stack.pop()

@@ -184,3 +184,37 @@ def test_an_address_is_sent_as_it_is_or_escaped(path, target):
 def test_what_cannot_be_sent_is_a_configuration_error(url, headers):
     with pytest.raises(ConfigError, match="not usable"):
         sync(fetch(url, headers))
+
+
+def serve(server, peers):
+    def talk(connection):
+        with connection:
+            while connection.recv(65536):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    while True:
+        try:
+            connection, peer = server.accept()
+        except OSError:
+            return
+        peers.append(peer)
+        threading.Thread(target=talk, args=(connection,), daemon=True).start()
+
+
+def test_a_loop_that_ends_leaves_the_connections_of_another_thread_alone():
+    peers = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, args=(server, peers), daemon=True).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+
+        async def main():
+            try:
+                await drive.arun(fetch(url), lambda event: None)
+                await asyncio.to_thread(through_asyncio, fetch(url))
+                return await drive.arun(fetch(url), lambda event: None)
+            finally:
+                connections.close()
+
+        assert asyncio.run(main()).body == b"ok"
+        server.shutdown(socket.SHUT_RDWR)
+    assert len(peers) == 2
