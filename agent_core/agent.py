@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent_core.effects import Pattern
-    from agent_core.interpreter import Run, Steps
+    from agent_core.run import Run, Steps
     from agent_core.tool import Tool
 
 VERSION = "0.1.0"

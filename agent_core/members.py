@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from agent_core.agent import Agent
     from agent_core.effects import Pattern
-    from agent_core.interpreter import Run, Steps
+    from agent_core.run import Run, Steps
     from agent_core.tool import Tool, Toolset
 
 

@@ -25,9 +25,9 @@ from agent_core.provider import Request
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent_core.interpreter import Run, Steps
     from agent_core.members import Member
     from agent_core.ops import Completed
+    from agent_core.run import Run, Steps
 
 PATIENCE = 3600.0
 MARGIN = 0.5

@@ -29,8 +29,10 @@ from agent_core.errors import (
     WaitingError,
 )
 from agent_core.events import OUTCOMES, TRANSIENT, Event
-from agent_core.interpreter import Consent, Decide, Run, error_to_json, interpret
+from agent_core.interpreter import interpret
+from agent_core.journal import error_to_json
 from agent_core.messages import ToolCall, ToolResult
+from agent_core.run import Consent, Decide, Run
 from agent_core.task import Answer
 
 if TYPE_CHECKING:
@@ -682,7 +684,7 @@ class Replies:
         """Return the reply kept under `key`, or None (also when the store cannot be read)."""
         import json
 
-        from agent_core.interpreter import reply_from_json
+        from agent_core.journal import reply_from_json
 
         try:
             kept = self._store.item_get("replies", key)
@@ -694,7 +696,7 @@ class Replies:
         """Keep a reply; a store that cannot be written keeps nothing."""
         import json
 
-        from agent_core.interpreter import reply_to_json
+        from agent_core.journal import reply_to_json
 
         try:
             self._store.item_put("replies", key, json.dumps(reply_to_json(reply)), self._SECONDS)

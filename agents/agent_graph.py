@@ -7,8 +7,8 @@
     agent-graph list                         the graphs of this suite and your own; `run research "Unix pipes"` runs one
 
 FILE is TOML: `[nodes.NAME]` with transitions, `[tasks.NAME]` for a crew, or `[[steps]]`; docs/graphs.md describes it. `run -` reads
-it, or the lines of `agent-plan expand`, from stdin. WORDS, --input and stdin are the graph's input. --json has {nodes, final,
-statistics, …}.
+it, or the lines of `agent-plan expand`, from stdin; WORDS, --input and stdin (unless the graph is there) are the graph's input.
+--json has {nodes, final, statistics, …}.
 
 A node that waits for a person parks the run (status 5). A run that was killed goes on with `agent-graph resume RUN`: what is
 finished is not done again. Tools need the same permissions as everywhere (`--allow`).
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     from agent_core.cli import Command
     from agent_core.config import Settings
-    from agent_core.interpreter import Run, Steps
     from agent_core.members import Member
+    from agent_core.run import Run, Steps
     from agent_core.task import Task
     from agent_patterns.graph_forms import Known, Mind
     from agent_patterns.graph_shape import Graph, Node
@@ -295,8 +295,9 @@ def run(  # noqa: PLR0913, PLR0917 - flags
     break_at: tuple[str, ...] = (),
     process: Literal["", "sequential", "parallel", "hierarchical"] = "",
     jobs: int = 1,
+    piped: bool = False,
 ) -> Pattern:
-    """Run a graph: a file, a preset's name, or `-` for stdin; further words (after `-`: --input) are its input.
+    """Run a graph: a file, a preset's name, or `-` for stdin; further words are its input.
 
     Args:
         task: the words and the material.
@@ -306,10 +307,11 @@ def run(  # noqa: PLR0913, PLR0917 - flags
         break_at: stop before this node until a person lets it go on.
         process: how the tasks of a crew are scheduled.
         jobs: so many nodes at a time (default: what the graph says, else 4).
+        piped: the graph is on stdin and all words are its input; `run -` says the same.
     """
     from agent_patterns.graph import graph
 
-    name, words = _named(task)
+    name, words = _named(task, piped=piped)
     plans: list[Graph] = []
     read = json.loads(str((yield Call(Reader(settings, input_, process, plans), name))))
     if not plans:
@@ -324,9 +326,11 @@ def run(  # noqa: PLR0913, PLR0917 - flags
         raise WaitingError(str(error), hint=error.hint.replace("agent-log resume", f"{agent.name} resume")) from None
 
 
-def _named(task: Task) -> tuple[str, str]:
+def _named(task: Task, *, piped: bool) -> tuple[str, str]:
     """Return the graph that a run was asked for (its name, or its text) and the input that came with it."""
     words, materials = split(task.text)
+    if piped and materials and materials[0][0] == "stdin":
+        return materials[0][1], "\n\n".join(text for text in (words, *(text for _, text in materials[1:])) if text.strip())
     texts = [text for _, text in materials]
     if not words.strip():
         raise UsageError("which graph?", hint="agent-graph run FILE, or the name of a preset (agent-graph list)")
@@ -460,8 +464,13 @@ agent = Agent(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Be the command line. After `resume`, a bare --deny is the answer no; with a value it is the general flag, as everywhere."""
+    """Be the command line. `run -` reads the graph from stdin, whatever words follow it.
+
+    After `resume`, a bare --deny is the answer no; with a value it is the general flag, as everywhere.
+    """
     words = sys.argv[1:] if argv is None else list(argv)
+    if words[:2] == ["run", "-"]:
+        words.insert(1, "--piped")
     if words[:1] == ["resume"]:
         bare = {place for place, word in enumerate(words) if word == "--deny" and (words[place + 1 :] or ["-"])[0].startswith("-")}
         words = ["--answer=no" if place in bare else word for place, word in enumerate(words)]

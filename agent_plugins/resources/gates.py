@@ -424,7 +424,7 @@ class Dedup:
         if what == "ask":
             stay.took = 1.0
             return guards.PROCEED
-        from agent_core.interpreter import reply_from_json
+        from agent_core.journal import reply_from_json
 
         self.book.pop(stay.call)
         return guards.Use(reply_from_json(reply))
@@ -436,7 +436,7 @@ class Dedup:
             return guards.ACCEPT
         stay = self.book.pop(call)
         if stay is not None and stay.took:
-            from agent_core.interpreter import reply_to_json
+            from agent_core.journal import reply_to_json
 
             kept = {"reply": json.loads(json.dumps(reply_to_json(outcome))), "until": now + self.manner.shared.offset + self.ttl}
             _try(lambda: self.manner.shared.change(stay.key, lambda row: _replaced(row, stay.ticket.name, kept), self.ttl))

@@ -18,9 +18,10 @@ from agent_core.errors import (
     TransportError,
 )
 from agent_core.events import OUTCOMES
-from agent_core.interpreter import Run, interpret
+from agent_core.interpreter import interpret
 from agent_core.messages import ToolCall, ToolResult, assistant, user
 from agent_core.provider import Capabilities, Provider, Reply, Usage
+from agent_core.run import Run
 from agent_core.task import Task
 from agent_core.tool import ToolError, Toolset, tool
 from agent_patterns.react import react

@@ -15,10 +15,11 @@ import pytest
 
 from agent_core import catalogue, config, drive, errors, guards, ledger, peers
 from agent_core.effects import All, Call
-from agent_core.interpreter import DEPTH_LIMIT, Run, interpret
+from agent_core.interpreter import DEPTH_LIMIT, interpret
 from agent_core.members import Member
 from agent_core.ops import Completed
 from agent_core.peers import Executable, Remote
+from agent_core.run import Run
 from agent_core.store import open_store
 from agent_core.tool import Toolset
 

@@ -16,9 +16,10 @@ import pytest
 from agent_core import drive
 from agent_core.errors import DivergedError
 from agent_core.events import OUTCOMES
-from agent_core.interpreter import Run, interpret
+from agent_core.interpreter import interpret
 from agent_core.messages import ToolResult, assistant, user
 from agent_core.provider import Provider, Reply
+from agent_core.run import Run
 from agent_core.task import Task
 from agent_core.tool import ToolError, Toolset, tool
 

@@ -12,11 +12,11 @@ from single_mind import kinds, request, run, survives
 import agent_patterns as patterns
 from agent_core.effects import All, Call
 from agent_core.errors import DeadlineError, DivergedError, ServerError, UsageError, WaitingError
-from agent_core.interpreter import Run
 from agent_core.members import Member
 from agent_core.messages import user
 from agent_core.ops import Sleep
 from agent_core.play import play
+from agent_core.run import Run
 from agent_core.task import Task, split
 from agent_patterns.group import Group, fan, group, needed, visible
 from agent_patterns.reduce import Rules

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_core import catalogue, config, interpreter, plugins
+from agent_core import catalogue, config, plugins
 from agent_core.effects import Call
 from agent_core.errors import ConfigError
 from agent_core.policy import Policy, decide
@@ -23,9 +22,6 @@ CARD = {
     "when_to_use": "Apples have to be counted.",
     "input_schema": {"type": "object", "properties": {"instruction": {"type": "string"}, "input": {"type": "string"}}, "required": ["input"]},
 }  # fmt: skip
-ENGINE = pytest.mark.skipif(
-    "isinstance(value, Call)" not in inspect.getsource(interpreter), reason="the engine does not make calls that tools return yet"
-)
 
 
 @pytest.fixture
@@ -171,7 +167,6 @@ agent.main()
 '''
 
 
-@ENGINE
 def test_a_call_by_a_tool_is_journalled_as_a_call_and_input_with_dashes_reaches_the_peer_as_text(tmp_path, run_agent, monkeypatch):
     (tmp_path / "caller.py").write_text(CALLER)
     call = {"name": "call_agent", "arguments": {"name": "wc", "input": "--help me\n"}}
