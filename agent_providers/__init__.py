@@ -2,7 +2,7 @@
 
     resolve("openai:gpt-4o-mini", settings, env)   a Provider, ready to be asked
     choose(env)                                    the first vendor whose key is set
-    names(), models()                              what there is
+    names(), models(), unlisted()                  what there is
 
 Only the chosen vendor's codec is imported.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from agent_providers.model_table import Row
     from agent_providers.vendors import Vendor
 
-__all__ = ["choose", "models", "names", "resolve", "split"]
+__all__ = ["choose", "models", "names", "resolve", "split", "unlisted"]
 
 
 def names() -> list[str]:
@@ -36,6 +36,19 @@ def models() -> tuple[Row, ...]:
     from agent_providers.model_table import ROWS
 
     return ROWS
+
+
+def unlisted() -> dict[str, str]:
+    """Return the providers that have no row in the table of models, each with what there is to say instead."""
+    from agent_providers.vendors import VENDORS
+
+    listed = {row.vendor for row in models()}
+    said = {"scripted": "no model: the replies of a file (--script)", "offline": "no model: the stand-in that needs no network"}
+    return {
+        vendor.name: said.get(vendor.name, f"any model; window unknown, price {'0 on this machine' if vendor.local else 'unknown'}")
+        for vendor in VENDORS.values()
+        if vendor.name not in listed
+    }
 
 
 def choose(env: Mapping[str, str]) -> str | None:

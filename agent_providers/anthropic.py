@@ -49,10 +49,10 @@ class Codec:
     def encode(self, ask: Ask, provider: Provider, *, stream: bool = False) -> Request:
         """Return the request. `max_tokens` is required here: the ask's, else the model's most, else 4096."""
         most = ask.max_tokens or provider.capabilities.max_output or MAX_TOKENS
-        system, turns = _conversation(ask.messages)
+        system, turns = wire.turns(ask.messages, WIRE, _blocks)
         structured = ask.schema is not None and provider.capabilities.structured
         if ask.schema is not None and not structured:
-            system = [*system, _instruction(ask.schema)]
+            system = [*system, wire.dumps({"type": "text", "text": wire.instruction(ask.schema)})]
         body = [
             ("model", wire.dumps(provider.model)),
             ("max_tokens", wire.dumps(most)),
@@ -103,35 +103,8 @@ def _headers(provider: Provider) -> tuple[tuple[str, str], ...]:
     return (*(pair for pair in ours if pair[0] not in own), *provider.headers)
 
 
-def _conversation(messages: Sequence[Message]) -> tuple[list[bytes], bytes]:
-    """Return the system blocks, and the turns as one JSON array: neighbours of one role share a turn."""
-    system: list[bytes] = []
-    out: list[bytes] = []
-    last = ""
-    for message in messages:
-        found = message.cache.get(WIRE)
-        if found is None:
-            found = message.cache[WIRE] = _encode(message)
-        role, opening, blocks = found
-        if role == last:
-            out.append(b"," + blocks if blocks else b"")
-        elif role == "system":
-            system.append(blocks)
-        elif blocks:
-            out.append(opening)
-            out.append(blocks)
-            last = role
-    if out:
-        out[0] = out[0].removeprefix(b"]},")
-        out.append(b"]}")
-    return [block for block in system if block], b"[%b]" % b"".join(out)
-
-
-def _encode(message: Message) -> tuple[str, bytes, bytes]:
-    """Return the turn's role, the bytes that open a turn of it (closing the one before), and the blocks."""
-    role = "user" if message.role == "tool" else message.role
-    blocks = [wire.dumps(block) for part in message.parts if (block := _block(part)) is not None]
-    return role, b']},{"role":"%b","content":[' % role.encode(), b",".join(blocks)
+def _blocks(parts: Sequence[Part]) -> list[Any]:
+    return [block for part in parts if (block := _block(part)) is not None]
 
 
 def _block(part: Part) -> Any:
@@ -183,16 +156,8 @@ def _encode_tools(tools: Toolset | None) -> bytes:
 
 def _past_tools(messages: Sequence[Message]) -> list[tuple[str, bytes]]:
     """A history with tool blocks needs their tools declared, even when none may be called any more."""
-    if not any(message.role == "tool" for message in messages):
-        return []
-    names = dict.fromkeys(call.name for message in messages if message.role == "assistant" for call in message.tool_calls)
-    tools = [{"name": name, "input_schema": {"type": "object"}} for name in names]
+    tools = [{"name": name, "input_schema": {"type": "object"}} for name in wire.called(messages)]
     return [("tools", wire.dumps(tools)), *_choice("none")] if tools else []
-
-
-def _instruction(schema: Mapping[str, Any]) -> bytes:
-    text = "Answer with one JSON object, and nothing else, that matches this JSON Schema:\n" + wire.dumps(dict(schema)).decode()
-    return wire.dumps({"type": "text", "text": text})
 
 
 def _output(schema: Mapping[str, Any]) -> bytes:

@@ -66,10 +66,10 @@ class Codec:
             ConfigError: there is neither a token nor a pair of keys.
             InputError: an image is given by a web address (this service takes bytes and s3:// only).
         """
-        system, turns = _conversation(ask.messages)
+        system, turns = wire.turns(ask.messages, WIRE, _blocks)
         structured = ask.schema is not None and provider.capabilities.structured
         if ask.schema is not None and not structured:
-            system = [*system, _instruction(ask.schema)]
+            system = [*system, wire.dumps({"text": wire.instruction(ask.schema)})]
         inference = _inference(ask)
         body = wire.fields([
             ("messages", turns),
@@ -181,36 +181,8 @@ def _inference(ask: Ask) -> dict[str, Any]:
     return {name: value for name, value in config.items() if value is not None}
 
 
-def _conversation(messages: Sequence[Message]) -> tuple[list[bytes], bytes]:
-    """Return the system blocks, and the turns as one JSON array: neighbours of one role share a turn."""
-    system: list[bytes] = []
-    out: list[bytes] = []
-    last = ""
-    for message in messages:
-        found = message.cache.get(WIRE)
-        if found is None:
-            found = message.cache[WIRE] = _encode(message)
-        role, opening, blocks = found
-        if not blocks:
-            continue
-        if role == "system":
-            system.append(blocks)
-        elif role == last:
-            out += (b",", blocks)
-        else:
-            out += (opening, blocks)
-            last = role
-    if out:
-        out[0] = out[0].removeprefix(b"]},")
-        out.append(b"]}")
-    return system, b"[%b]" % b"".join(out)
-
-
-def _encode(message: Message) -> tuple[str, bytes, bytes]:
-    """Return the turn's role, the bytes that open a turn of it (closing the one before), and the blocks."""
-    role = "user" if message.role == "tool" else message.role
-    blocks = [wire.dumps(block) for part in message.parts if (block := _block(part)) is not None]
-    return role, b']},{"role":"%b","content":[' % role.encode(), b",".join(blocks)
+def _blocks(parts: Sequence[Part]) -> list[Any]:
+    return [block for part in parts if (block := _block(part)) is not None]
 
 
 def _block(part: Part) -> Any:
@@ -246,9 +218,9 @@ def _id(call_id: str) -> str:
 
 def _tools(ask: Ask) -> list[tuple[str, bytes]]:
     """Return toolConfig. It must come with every request whose history holds tool blocks, even when no tool may be called."""
-    past = any(message.role == "tool" for message in ask.messages)
+    past = [{"toolSpec": {"name": name, "inputSchema": {"json": {"type": "object"}}}} for name in wire.called(ask.messages)]
     if ask.tools is None or not ask.tools.tools:
-        tools = _past_tools(ask.messages) if past else b""
+        tools = wire.dumps(past) if past else b""
     elif ask.tool_choice == "none" and not past:
         tools = b""
     else:
@@ -269,17 +241,6 @@ def _encode_tools(tools: Toolset | None) -> bytes:
         }}
         for tool in (tools.tools if tools is not None else ())
     ])  # fmt: skip
-
-
-def _past_tools(messages: Sequence[Message]) -> bytes:
-    names = dict.fromkeys(call.name for message in messages if message.role == "assistant" for call in message.tool_calls)
-    tools = [{"toolSpec": {"name": name, "inputSchema": {"json": {"type": "object"}}}} for name in names]
-    return wire.dumps(tools) if tools else b""
-
-
-def _instruction(schema: Any) -> bytes:
-    text = "Answer with one JSON object, and nothing else, that matches this JSON Schema:\n" + wire.dumps(dict(schema)).decode()
-    return wire.dumps({"text": text})
 
 
 def _output(schema: Any) -> bytes:

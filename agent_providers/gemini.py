@@ -49,7 +49,7 @@ class Codec:
         """Return the request. The service refuses JSON mode beside tools, so then the schema is told in words."""
         tools = ask.tools if ask.tools is not None and ask.tools.tools else None
         in_words = ask.schema is not None and (tools is not None or not provider.capabilities.structured)
-        system, contents = _conversation(ask.messages)
+        system, contents = wire.turns(ask.messages, WIRE, _wire_parts, key="parts", assistant="model")
         if in_words:
             system.append(_instruction(ask))
         body = [("contents", contents)]
@@ -96,36 +96,6 @@ def _url(provider: Provider, *, stream: bool) -> str:
 def _headers(provider: Provider) -> tuple[tuple[str, str], ...]:
     key = (("x-goog-api-key", wire.header_value(provider.key, "the key")),) if provider.key else ()
     return (("content-type", "application/json"), *key, *provider.headers)
-
-
-def _conversation(messages: Sequence[Message]) -> tuple[list[bytes], bytes]:
-    """Return the system parts, and the contents as one JSON array: neighbours of one role become one content."""
-    system: list[bytes] = []
-    turns: list[bytes] = []
-    last = ""
-    for message in messages:
-        found = message.cache.get(WIRE)
-        if found is None:
-            found = message.cache[WIRE] = _encode(message)
-        role, turn, start = found
-        if not turn:
-            continue
-        if role == "system":
-            system.append(turn[start:-2])
-        elif role == last:
-            turns[-1] = b"%b,%b" % (turns[-1][:-2], turn[start:])
-        else:
-            turns.append(turn)
-            last = role
-    return system, b"[%b]" % b",".join(turns)
-
-
-def _encode(message: Message) -> tuple[str, bytes, int]:
-    """Return the content's role, its bytes (none when it is empty), and where its parts start in them."""
-    role = {"assistant": "model", "system": "system"}.get(message.role, "user")
-    opening = b'{"role":"%b","parts":[' % role.encode()
-    parts = b",".join([wire.dumps(part) for part in _wire_parts(message.parts)])
-    return role, b"%b%b]}" % (opening, parts) if parts else b"", len(opening)
 
 
 def _wire_parts(parts: Sequence[Part]) -> list[Any]:

@@ -9,6 +9,7 @@
     distinct(calls)              tool calls with one id each
     Pieces, joined               text that arrives in fragments (a surrogate pair may be split between two)
     dumps(value)                 compact JSON bytes
+    turns(messages, wire, …)     a conversation whose neighbours of one role share a turn
 
 Nothing here raises anything but ProviderError kinds, whatever the bytes are (`dumps` raises InputError: its data is ours).
 """
@@ -37,6 +38,7 @@ from agent_core.messages import ToolCall
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from agent_core.messages import Message, Part
     from agent_core.ops import Response
     from agent_core.provider import Provider
 
@@ -646,6 +648,49 @@ def cached(cache: dict[str, Any], wire: str, make: Callable[[], bytes]) -> bytes
     if found is None:
         found = cache[wire] = make()
     return found
+
+
+def turns(
+    messages: Sequence[Message],
+    wire: str,
+    blocks: Callable[[Sequence[Part]], Iterable[Any]],
+    *,
+    key: str = "content",
+    assistant: str = "assistant",
+) -> tuple[list[bytes], bytes]:
+    """Return the system blocks, and the turns as one JSON array: neighbours of one role share a turn, an empty message has none.
+
+    `blocks` makes the wire form of a message's parts (kept in its cache under `wire`); `key` is what a turn calls them, and
+    `assistant` what it calls the model. What a tool answers is the user's.
+    """
+    roles = {"tool": "user", "assistant": assistant}
+    system: list[bytes] = []
+    out: list[bytes] = []
+    last = ""
+    for message in messages:
+        made = cached(message.cache, wire, lambda parts=message.parts: b",".join([dumps(each) for each in blocks(parts)]))  # type: ignore[misc]
+        role = roles.get(message.role, message.role)
+        if made and role == "system":
+            system.append(made)
+        elif made:
+            out += (b"," if role == last else b']},{"role":"%b","%b":[' % (role.encode(), key.encode()), made)
+            last = role
+    if out:
+        out[0] = out[0].removeprefix(b"]},")
+        out.append(b"]}")
+    return system, b"[%b]" % b"".join(out)
+
+
+def called(messages: Sequence[Message]) -> list[str]:
+    """Return the names of the tools that a history with results called: some services want them declared ever after."""
+    if not any(message.role == "tool" for message in messages):
+        return []
+    return list(dict.fromkeys(call.name for message in messages if message.role == "assistant" for call in message.tool_calls))
+
+
+def instruction(schema: Mapping[str, Any]) -> str:
+    """Return the words that ask for an answer of that schema where a service cannot be told otherwise."""
+    return f"Answer with one JSON object, and nothing else, that matches this JSON Schema:\n{dumps(dict(schema)).decode()}"
 
 
 def fields(pairs: Sequence[tuple[str, bytes]]) -> bytes:

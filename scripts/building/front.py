@@ -17,6 +17,7 @@ something is not known, Python compiles it as ever.
 # ruff: noqa: SIM105, PTH123, BLE001 - contextlib and pathlib are not there yet; the last handler stands for the interpreter's
 
 import _frozen_importlib_external as external
+import _signal
 import _thread
 import marshal
 import posix
@@ -28,6 +29,12 @@ ENTRY = ()
 ANSWERS = {}
 ARCHIVE = ""
 MAGIC = b"AGENTS01"
+
+
+def interruptible():
+    """Let Ctrl-C end the process as it would any program, until the program handles it: a broken import shows a traceback."""
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 
 def answer():
@@ -66,8 +73,6 @@ def write(data):
 
             time.sleep(0.01)
         except BrokenPipeError:
-            import _signal
-
             _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
             posix.kill(posix.getpid(), _signal.SIGPIPE)
         except OSError as error:
@@ -354,5 +359,6 @@ def leave(main):
     posix._exit(status & 0xFF)
 
 
+interruptible()
 answer()
 start()

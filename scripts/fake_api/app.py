@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from fake_api import anthropic, bedrock, faults, gemini, openai, others
+from fake_api import anthropic, bedrock, embeddings, faults, gemini, openai, others
 from fake_api.faults import Case, Step, http, right, status_trouble
 from fake_api.talk import Asked, Script, Turn, numbered, turns
 from fake_api.wire import CREATED, Wire, dumps
@@ -26,6 +26,9 @@ ROUTES = (
     (re.compile(r"^/model/(?P<model>[^/]+)/(?:converse|(?P<stream>converse-stream))$"), bedrock.CONVERSE),
     (re.compile(r"/api/chat$"), others.OLLAMA),
     (re.compile(r"/v2/chat$"), others.COHERE),
+    (re.compile(r"(?:^|/)embeddings$"), embeddings.OPENAI),
+    (re.compile(r"/models/(?P<model>[^/]+):batchEmbedContents$"), embeddings.GEMINI),
+    (re.compile(r"/api/embed$"), embeddings.OLLAMA),
 )
 DEPLOYMENT = re.compile(r"/deployments/([^/]+)/")
 KEYS = ("authorization", "x-api-key", "x-goog-api-key", "api-key")
@@ -95,12 +98,12 @@ class App:
         if refused:
             return refused
         conversation = self.script.conversation(asked, headers.get("x-conversation", ""))
-        turn = self.script.turn(asked, conversation)
+        turn = Turn() if wire.embeds else self.script.turn(asked, conversation)
         outside = headers.get("x-fault") or (asked.model[6:] if asked.model.startswith("fault:") else self.fault)
         if outside:
             name, arg, times = faults.parse(outside)
             if self.script.faulty(conversation, times):
-                if name in faults.DELIVERS:
+                if name in faults.DELIVERS and not wire.embeds:
                     self.script.pass_on(conversation)
                 return self._later(turn, faults.steps(name, replace(case, turn=numbered(turn or Turn(), asked.number), arg=arg)))
         if turn is not None and turn.expect not in asked.newest:
@@ -108,7 +111,8 @@ class App:
         if turn is None:
             told = f"the script has no more replies for this conversation ({len(self.script.turns)} lines)"
             return faults.refuse(case, status_trouble(400, asked, told))
-        self.script.pass_on(conversation)
+        if not wire.embeds:
+            self.script.pass_on(conversation)
         return self._later(turn, _scripted(replace(case, turn=numbered(turn, asked.number))))
 
     def _later(self, turn: Turn | None, steps: Iterable[Step]) -> Iterable[Step]:

@@ -41,6 +41,7 @@ class Wire:
     of complete events), `error` a refusal, `problem` what the vendor would refuse in a request. `broken` is an event that ends a
     stream with an error. `content` and `envelope` are the paths in a whole reply to its content and to the list or object around
     it; the last `end` frames are the end mark. `marker` occurs once in a request's body for each assistant turn.
+    `embeds`: it makes vectors, which no script can say.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Wire:
     stream_type: str = "text/event-stream"
     end: int = 1
     marker: bytes = b"assistant"
+    embeds: bool = False
 
 
 def dumps(data: Any) -> bytes:

@@ -90,6 +90,12 @@ def test_the_answer_needs_built_in_modules_only(tmp_path):
     assert set(listed) <= {*ast.literal_eval(bare.stdout), "_frozen_importlib_external", "_thread"}
 
 
+def test_an_interrupt_while_it_starts_ends_it_silently_the_way_the_signal_would(tmp_path):
+    done = run(program(tmp_path, {"tally": "import posix, time\nposix.kill(posix.getpid(), 2)\ntime.sleep(5)\n" + PROGRAM}))
+
+    assert (done.returncode, done.stdout, done.stderr) == (-2, b"", b"")
+
+
 def test_help_for_a_person_is_left_to_the_program(tmp_path):
     argv = program(tmp_path, {"tally": PROGRAM})
     child, fd = pty.fork()
