@@ -56,6 +56,11 @@ def open_at(root: str, rest: str, flags: int, *, links: bool = True, kernel: boo
         os.close(top)
 
 
+def plain(path: str, flags: int) -> int:
+    """Return a descriptor for an absolute path that leads through no link at all; errors as `open_at`."""
+    return _resolve(_AT_FDCWD, path, flags | os.O_CLOEXEC, NO_LINKS)
+
+
 def read(root: str, rest: str, offset: int, limit: int, *, links: bool = True) -> bytes:
     """Return at most `limit` bytes of the regular file `rest` from `offset` on."""
     handle = open_at(root, rest, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, links=links)

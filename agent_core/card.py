@@ -50,6 +50,7 @@ def card(agent: Agent, options: Sequence[Option] = OPTIONS) -> dict[str, Any]:
         "output_media_types": ["text/plain", "application/json", "application/x-ndjson"],
         "capabilities": [*(_capability(agent, tool) for tool in tools), *_commands(agent)],
         "tools": [_tool(tool) for tool in tools],
+        "confinement": _confinement(tools),
         "permissions": sorted({need.capability for tool in tools for need in tool.needs}),
         "config": [option.field for option in options if option.setting],
         "env": [*(option.env for option in options if option.setting), *_VENDOR_ENV],
@@ -153,6 +154,18 @@ def _tool(tool: Tool) -> dict[str, Any]:
 
 def _output_of(tool: Tool) -> Any:
     return getattr(tool, "output", None) or getattr(tool, "output_schema", None)
+
+
+def _confinement(tools: Sequence[Tool]) -> dict[str, Any] | None:
+    """Return what keeps in the commands that tools start; null when no tool starts any.
+
+    The card is the same on every machine: it says what is required, and where to ask what is in force.
+    """
+    names = [tool.name for tool in tools if tool.confined]
+    if not names:
+        return None
+    levels = ["landlock", "bubblewrap"]
+    return {"tools": names, "levels": levels, "otherwise": "refused", "lifted_by": "unconfined", "in_force": "--show-config"}
 
 
 def _need(need: Any) -> str:
@@ -259,4 +272,5 @@ def _man(agent: Agent, options: Sequence[Option]) -> str:
 
 def _roff(text: str) -> str:
     escaped = text.replace("\\", "\\e").replace("-", "\\-")
+    escaped = "".join(letter if letter.isascii() else f"\\[u{ord(letter):04X}]" for letter in escaped)
     return "\\&" + escaped if escaped[:1] in {".", "'"} else escaped

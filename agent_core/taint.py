@@ -6,8 +6,9 @@ in it that is not everybody's). A run that has both and could tell somebody need
 
     untrusted   piped stdin, files, web pages, tool output from outside, peers
     private     files outside the workspace, databases, secrets
-    way out     the network beyond hosts that are granted by name (or more than fetching there), a shell that is not confined or has
-                a network, database writes, writes outside the workspace, files that others run later, tools of unknown reach
+    way out     the network beyond hosts that are granted by name (or more than fetching there), a shell that is not confined, has
+                a network or could do one of these: writes outside the workspace, files that others run later; database writes,
+                tools of unknown reach
 """
 
 from __future__ import annotations
@@ -40,6 +41,13 @@ def of_sources(provenance: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     return found
 
 
+def row(ref: str, labels: Iterable[str]) -> dict[str, Any]:
+    """Return the entry of a provenance that hands labels on."""
+    found = BOTH & frozenset(labels)
+    trust = UNTRUSTED if UNTRUSTED in found else "trusted"
+    return {"ref": ref, "trust": trust, **({"labels": [PRIVATE]} if PRIVATE in found else {})}
+
+
 def inherited(text: str) -> frozenset[str]:
     """Return the labels that a caller passed on (AGENT_TAINT); unknown words count for nothing."""
     return BOTH & frozenset(text.split(","))
@@ -62,7 +70,8 @@ def way_out(tool: Tool, arguments: Mapping[str, Any], policy: Policy, workspace:
     if tool.open_world and not tool.needs:
         return "its reach is not known"
     for capability, scope in _scopes(tool, arguments):
-        found = _out(capability, scope, arguments, policy, workspace)
+        method = str(arguments.get("method") or ("GET" if tool.read_only else "POST"))
+        found = _out(capability, scope, method, policy, workspace)
         if found:
             return found
     return ""
@@ -104,17 +113,18 @@ def _shell_sees_more(policy: Policy, workspace: str) -> bool:
     """Whether a command could read beyond the workspace."""
     if policy.check("shell", "unconfined") is None:
         return True
-    return any(rule.capability == "file-read" and not _inside(rule.root or "/", workspace) for rule in policy.grants)
+    wider = {"file-read", "file-write"}  # what it may write it may read
+    return any(rule.capability in wider and not _inside(rule.root or "/", workspace) for rule in policy.grants)
 
 
-def _out(capability: str, scope: str | None, arguments: Mapping[str, Any], policy: Policy, workspace: str) -> str:
+def _out(capability: str, scope: str | None, method: str, policy: Policy, workspace: str) -> str:
     match capability:
         case "network":
-            return _network(scope, str(arguments.get("method", "GET")), policy)
+            return _network(scope, method, policy)
         case "shell":
             if policy.check("shell", "unconfined") is None:
                 return "the command is not confined"
-            return "the command has a network" if any(r.capability == "network" and not r.scope for r in policy.grants) else ""
+            return _command(policy, workspace)
         case "database-write":
             return "it writes to a database"
         case "file-write":
@@ -124,6 +134,19 @@ def _out(capability: str, scope: str | None, arguments: Mapping[str, Any], polic
         case "file-read" | "database-read" | "secret":
             return ""
     return f"{capability} may reach beyond this machine"
+
+
+def _command(policy: Policy, workspace: str) -> str:
+    """Return in what way a confined command is a way out: no name of a file is checked there, only what the box lets it write."""
+    if any(rule.capability == "network" and not rule.scope for rule in policy.grants):
+        return "the command has a network"
+    roots = [rule.real or rule.root or "/" for rule in policy.grants if rule.capability == "file-write"]
+    if any(not _inside(root, workspace) for root in roots):
+        return "the command may write outside the workspace"
+    # A folder takes a hook or an editor's task as well as anything else.
+    if any(os.path.isdir(root) or runs_later(root) for root in roots):  # noqa: PTH112 - Path would cost start-up time
+        return "others may run or obey what the command writes"
+    return ""
 
 
 def _network(scope: str | None, method: str, policy: Policy) -> str:

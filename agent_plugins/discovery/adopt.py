@@ -15,7 +15,7 @@ import os
 import re
 import sys
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +24,10 @@ from agent_core.errors import ContractError, DeniedError, Failed, InputError, Us
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from agent_core.catalogue import Entry
+    from agent_core.sandbox import Way
 
 SECONDS = 10.0
 LARGEST = 1024 * 1024
@@ -90,7 +91,7 @@ def adopted(program: str, settings: Any, terms: Terms | None = None) -> Adopted:
     terms = terms or Terms()
     path = located(program, settings.environment)
     before = catalogue.hash_of(path)
-    card, level = _asked(path, terms, settings.environment)
+    card, level = _asked(path, terms, settings)
     made = catalogue.entry_of(terms.name or card["name"], [str(path)], card, "adopt")
     if made.sha256 != before:
         raise ContractError(f"{path.name} changed while it was asked", hint="try again when nothing writes to it")
@@ -132,14 +133,15 @@ def _free(entry: Entry, settings: Any, *, replace: bool) -> None:
 # -- asking ------------------------------------------------------------------------------------------------------------------------
 
 
-def _asked(path: Path, terms: Terms, environment: Mapping[str, str]) -> tuple[Mapping[str, Any], str]:
+def _asked(path: Path, terms: Terms, settings: Any) -> tuple[Mapping[str, Any], str]:
     """Return the program's card, its own or one made from its help, and the level of the sandbox."""
     read = [str(Path(folder).expanduser().absolute()) for folder in terms.read]
-    said, level = run([str(path), "--agent-schema"], terms.seconds, environment, read)
+    environment, choice = settings.environment, getattr(settings, "sandbox", "auto")
+    said, level = run([str(path), "--agent-schema"], terms.seconds, environment, read, choice)
     card = _card(said)
     if card is not None:
         return catalogue.checked_card(card), level
-    said, level = run([str(path), "--help"], terms.seconds, environment, read)
+    said, level = run([str(path), "--help"], terms.seconds, environment, read, choice)
     if not _help(said) and said.status != 0 and level.startswith("kernel"):
         raise Failed(
             f"{path.name} says nothing of itself in the sandbox{_last(said.err)}",
@@ -254,15 +256,23 @@ def _sentence(lines: Sequence[str]) -> str:
 # -- running it --------------------------------------------------------------------------------------------------------------------
 
 
-def run(argv: Sequence[str], seconds: float, environment: Mapping[str, str], read: Sequence[str] = ()) -> tuple[Said, str]:
-    """Run a program shut in as the module says; return what it said and the level of the sandbox."""
-    import tempfile
+def run(
+    argv: Sequence[str], seconds: float, environment: Mapping[str, str], read: Sequence[str] = (), choice: str = "auto"
+) -> tuple[Said, str]:
+    """Run a program shut in as the module says; return what it said and the level of the sandbox.
+
+    `choice` is one of `sandbox.LEVELS`. DeniedError where that one cannot be had, though another could.
+    """
+    from agent_core import sandbox
 
     with (
-        tempfile.TemporaryDirectory(prefix="adopt-", ignore_cleanup_errors=True) as folder,
-        shut_in(Path(folder), (*readable(Path(argv[0]), environment), *read)) as (confine, level),
+        sandbox.scratch("adopt-") as folder,
+        shut_in(Path(folder), (*readable(Path(argv[0]), environment), *read), choice) as (way, level),
     ):
-        return _run(argv, scrubbed(folder, environment), folder, seconds, confine), level
+        try:
+            return _run(argv, scrubbed(folder, environment), folder, seconds, way), level
+        finally:
+            way.sweep()
 
 
 def scrubbed(folder: str, environment: Mapping[str, str]) -> dict[str, str]:
@@ -275,29 +285,26 @@ def scrubbed(folder: str, environment: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def shut_in(folder: Path, read: Sequence[str]) -> Iterator[tuple[Callable[[], None], str]]:
-    """Yield what the child does before it becomes the program, and in words what that is worth.
+def shut_in(folder: Path, read: Sequence[str], choice: str = "auto") -> Iterator[tuple[Way, str]]:
+    """Yield the way in which the program is started, and in words what that is worth.
 
     In the kernel's sandbox it writes into `folder` alone, reads the system and `read`, and has no network. Where there is no such
     sandbox the limits are all there is, and the level says so.
     """
-    try:
-        from agent_core import sandbox
-    except ImportError:
-        kernel = None
-    else:
-        kernel = sandbox if sandbox.level().complete else None
-    if kernel is None:
-        yield _limit, f"no kernel sandbox here; {LIMITS}"
+    from agent_core import sandbox
+
+    level = sandbox.level(choice)
+    if not level.complete and choice == "auto":
+        yield sandbox.Way(_limit), f"no kernel sandbox here; {LIMITS}"
         return
-    box = kernel.Box(tuple(read), (str(folder),), file_bytes=FILE_BYTES, cpu_seconds=CPU_SECONDS)
-    with kernel.confined(box) as enter:
+    box = sandbox.Box(tuple(read), (str(folder),), file_bytes=FILE_BYTES, cpu_seconds=CPU_SECONDS, level=choice)
+    with sandbox.confined(box) as way:
 
-        def confine() -> None:
+        def enter() -> None:
             _limit()
-            enter()
+            way.enter()
 
-        yield confine, f"kernel sandbox: {kernel.level().text}; {LIMITS}"
+        yield replace(way, enter=enter), f"kernel sandbox: {level.text}; {LIMITS}"
 
 
 def readable(program: Path, environment: Mapping[str, str]) -> list[str]:
@@ -330,13 +337,14 @@ def _limit() -> None:
         resource.setrlimit(what, (value, value))
 
 
-def _run(argv: Sequence[str], env: Mapping[str, str], folder: str, seconds: float, confine: Callable[[], None]) -> Said:
+def _run(argv: Sequence[str], env: Mapping[str, str], folder: str, seconds: float, way: Way) -> Said:
     import subprocess
 
     try:
         child = subprocess.Popen(
-            list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder, env=dict(env),
-            start_new_session=True, close_fds=True, preexec_fn=confine,  # noqa: PLW1509 - no thread is running here
+            way.argv(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder, env=dict(env),
+            start_new_session=True, close_fds=True, pass_fds=way.kept,
+            preexec_fn=way.enter,  # noqa: PLW1509 - no thread is running here
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError) as error:
         raise Failed(f"cannot start {argv[0]}: {getattr(error, 'strerror', None) or error}") from None

@@ -7,8 +7,9 @@ limit the whole process group is killed. What the model is shown is a presentati
 what is long (all of it stays in a file), then the exit status and the time it took.
 
 The kernel confines it (`agent_core.sandbox`): it reads the workspace, the system's programs and what --allow file-read grants,
-writes what --allow file-write grants and a temporary home of its own, and has a network only with an unscoped --allow network.
-`--allow unconfined` lifts that; where the kernel cannot confine, nothing runs without it.
+writes what --allow file-write grants and a temporary home of its own, and has a network only with an unscoped --allow network;
+deny rules for files hold for it, too. `--sandbox` chooses the means. `--allow unconfined` lifts that; where nothing can confine, no
+command runs without it.
 """
 
 from __future__ import annotations
@@ -25,13 +26,16 @@ from agent_core.tool import Context, ToolError, tool
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
+
+    from agent_core.sandbox import Way
 
 TIMEOUT = 60.0
 KEPT = 8 * 1024 * 1024
 SHOWN = 16 * 1024
 _TICK = 0.05
 _GRACE = 0.2
+_POLITE = 0.3
 _CHUNK = 65_536
 _REFUSED = re.compile(rb"[Pp]ermission denied|not permitted|[Rr]ead-only|resolve host|name resolution")
 _CONFINED = (
@@ -57,7 +61,7 @@ class Output:
     confined: bool = False
 
 
-@tool(needs={"shell": "command"}, destructive=True, open_world=True, exclusive=True, timeout=600)
+@tool(needs={"shell": "command"}, destructive=True, open_world=True, exclusive=True, confined=True, timeout=600)
 def shell(command: str, context: Context, timeout: float = TIMEOUT) -> str:
     """Run a command line with /bin/sh and return its output (stdout and stderr), exit status and duration.
 
@@ -80,11 +84,12 @@ def run(command: str, context: Context, seconds: float) -> Output:
     import subprocess
 
     began = time.monotonic()
-    with _place(context) as (enter, environment):
+    words = ["/bin/sh", "-c", command]
+    with _place(context) as (way, environment):
         child = subprocess.Popen(
-            ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            way.argv(words) if way else words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             cwd=context.workspace, env=environment, start_new_session=True, close_fds=True,
-            preexec_fn=enter,  # noqa: PLW1509 - it makes system calls only
+            pass_fds=way.kept if way else (), preexec_fn=way.enter if way else None,  # noqa: PLW1509 - it makes system calls only
         )  # fmt: skip
         _remember(child)
         log = _Log()
@@ -92,24 +97,33 @@ def run(command: str, context: Context, seconds: float) -> Output:
             stopped = _collect(child, log, context, began + seconds)
         finally:
             _kill(child)
-    return Output(b"".join(log.pieces), log.size, child.returncode, time.monotonic() - began, stopped, enter is not None)
+            if way:
+                way.sweep()
+    return Output(b"".join(log.pieces), log.size, child.returncode, time.monotonic() - began, stopped, way is not None)
 
 
 @contextlib.contextmanager
-def _place(context: Context) -> Iterator[tuple[Callable[[], None] | None, dict[str, str]]]:
+def _place(context: Context) -> Iterator[tuple[Way | None, dict[str, str]]]:
     """Yield what confines the command (None: nothing, by an explicit grant) and its environment; its home is removed after."""
-    import tempfile
-
     from agent_core import sandbox
 
     if context.policy.check("shell", "unconfined") is None:
         yield None, clean(context.environment())
         return
-    # A command may leave folders behind that their owner cannot enter.
-    with tempfile.TemporaryDirectory(prefix="agent-home-", ignore_cleanup_errors=True) as home:
-        box = sandbox.of_policy(context.policy, os.path.realpath(context.workspace), home)
-        with sandbox.confined(box) as enter:
-            yield enter, sandbox.environment(context.environment(), home, _PASSED - {"HOME", "TMPDIR"})
+    with sandbox.scratch("agent-home-") as home:
+        choice = getattr(context.settings, "sandbox", "") or context.setting("sandbox", "auto")
+        box = sandbox.of_policy(context.policy, _workspace(context), home, choice)
+        with sandbox.confined(box) as way:
+            yield way, sandbox.environment(context.environment(), home, _PASSED - {"HOME", "TMPDIR"})
+
+
+def _workspace(context: Context) -> str:
+    """Return the real path of the workspace; as it is written where a command could have put a link in its place."""
+    from agent_core import sandbox
+
+    written = os.path.abspath(context.workspace)  # noqa: PTH100 - names only
+    writable = [root for rule in context.policy.grants if rule.capability == "file-write" for root in (rule.root, rule.real)]
+    return written if sandbox.covered(os.path.dirname(written), writable) else os.path.realpath(written)  # noqa: PTH120
 
 
 def clean(environment: Mapping[str, str]) -> dict[str, str]:
@@ -154,7 +168,7 @@ def _collect(child: subprocess.Popen[bytes], log: _Log, context: Context, until:
     if stream is None:
         return ""
     ended = 0.0
-    with stream, selectors.DefaultSelector() as selector:
+    with selectors.DefaultSelector() as selector:
         selector.register(stream, selectors.EVENT_READ)
         while not (reason := _reason(context, until)):
             if child.poll() is not None:
@@ -189,11 +203,21 @@ def _reason(context: Context, until: float) -> str:
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
-    """Kill the whole process group, so that no background process outlives the call."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
-    _running.discard(child)
+    """End the whole process group, so that no background process outlives the call. One that runs may first put away its locks."""
+    import subprocess
+
+    try:
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(_POLITE)
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        if child.stdout is not None:
+            child.stdout.close()  # not before: what it writes when it is told to end would kill it
+        _running.discard(child)
 
 
 _running: set[subprocess.Popen[bytes]] = set()

@@ -13,6 +13,12 @@ _pure = tool(read_only=True, idempotent=True)
 
 
 @_pure
+def echo(text: str) -> str:
+    """Return a text as it is: a first tool to try things out with."""
+    return text
+
+
+@_pure
 def uppercase(text: str) -> str:
     """Make a text uppercase (capital letters)."""
     return text.upper()

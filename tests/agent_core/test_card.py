@@ -24,13 +24,26 @@ def test_the_card_has_every_field_of_the_contract():
 
     fields = {
         "schema", "name", "version", "description", "when_to_use", "tags", "stdin", "input_schema", "output_schema", "capabilities", "tools",
-        "permissions", "config", "env", "exit", "examples", "network_hosts", "cost_class", "digest",
+        "confinement", "permissions", "config", "env", "exit", "examples", "network_hosts", "cost_class", "digest",
     }  # fmt: skip
     assert fields <= set(made)
     assert made["exit"] == {str(status): words for status, words in EXIT_TABLE.items()}
     assert made["examples"] == ["small --tool uppercase hello"]
     assert [tool["name"] for tool in made["tools"]] == [tool.name for tool in AGENT.tools.tools]
     jsonschema.Draft202012Validator.check_schema(made["input_schema"])
+
+
+def test_the_card_says_what_confines_commands_and_nothing_of_this_machine():
+    from agent_core import sandbox
+    from agents import assistant, text_processor
+
+    found = card.card(assistant.agent)["confinement"]
+
+    assert found["tools"] == ["shell"]
+    assert ["auto", *found["levels"]] == list(sandbox.LEVELS)
+    assert (found["otherwise"], found["lifted_by"], found["in_force"]) == ("refused", "unconfined", "--show-config")
+    assert sandbox.level().text not in card.view(assistant.agent, "card")
+    assert card.card(text_processor.agent)["confinement"] is None
 
 
 def test_the_card_is_the_same_every_time_and_its_digest_follows_its_content():

@@ -60,6 +60,15 @@ def test_it_is_off_unless_allowed(tmp_path):
     assert decide(Policy.of(["shell"]), shell, {"command": "ls > x"}) is None
 
 
+def test_a_command_that_is_stopped_may_put_its_locks_away(tmp_path):
+    writing = Context(Policy.of(["shell", "file-write"], workspace=str(tmp_path)), str(tmp_path), environ={"PATH": "/usr/bin:/bin"})
+    command = "trap 'rm lock; exit 1' TERM; touch lock && echo locked; while :; do sleep 0.05; done"
+    with pytest.raises(ToolError, match="locked\n.*the time was up"):
+        shell(command, writing, timeout=0.6)
+
+    assert not (tmp_path / "lock").exists()
+
+
 def test_the_whole_group_is_killed_at_the_time_limit(context):
     began = time.monotonic()
     with pytest.raises(ToolError) as caught:

@@ -16,7 +16,7 @@ from agent_plugins.tools.now import now
 @pytest.mark.parametrize(
     ("name", "arguments", "result"),
     [
-        ("uppercase", ("hello pipes",), "HELLO PIPES"), ("lowercase", ("ÄB",), "äb"), ("titlecase", ("it's a dog",), "It's A Dog"), ("reverse", ("abc\n",), "cba\n"),
+        ("echo", ("as it\tis\n",), "as it\tis\n"), ("uppercase", ("hello pipes",), "HELLO PIPES"), ("lowercase", ("ÄB",), "äb"), ("titlecase", ("it's a dog",), "It's A Dog"), ("reverse", ("abc\n",), "cba\n"),
         ("reverse", ("abc",), "cba"), ("wordcount", ("a b c",), 3), ("wordcount", ("",), 0), ("linecount", ("a\nb",), 2), ("charcount", ("äb\n",), 3),
         ("replace", ("a-b-c", "-", "+"), "a+b+c"), ("replace", ("abc", "", "x"), "abc"), ("sort_lines", ("b\na\n",), "a\nb\n"),
         ("unique_lines", ("b\na\nb",), "b\na"), ("reverse_lines", ("1\n2\n",), "2\n1\n"), ("trim", ("\n\n a  \nb \n\n",), " a\nb"),
