@@ -3,8 +3,9 @@
     of(settings) -> text                the caller's rules, for `AGENT_CEILING` of the called process
     lowered(settings, text) -> Settings  the called agent's own rules, cut to what its caller may do
 
-Grants are intersected: what remains is beneath both. Denials add up, and `--yes` holds only where the caller had it, too. Scopes
-are made absolute, since the two may work in different folders. A text that cannot be read is an error, never "no ceiling".
+Grants are intersected: what remains is beneath both. Denials and what a person has to confirm add up, and `--yes` holds only where
+the caller had it, too. Scopes are made absolute, since the two may work in different folders. A text that cannot be read is an
+error, never "no ceiling".
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ VARIABLE = "AGENT_CEILING"
 
 
 def of(settings: Any) -> str:
-    """Return the rules of these settings as one line of JSON: {"allow": [...], "deny": [...], "yes": bool}, scopes absolute."""
+    """Return the rules of these settings as one line of JSON: {"allow": [...], "deny": [...], "confirm": [...], "yes": bool}."""
     import json
 
-    allow, deny = (absolute(rules, settings.workspace) for rules in (settings.allow, settings.deny))
-    return json.dumps({"allow": allow, "deny": deny, "yes": bool(settings.yes)}, separators=(",", ":"))
+    allow, deny, confirm = (absolute(rules, settings.workspace) for rules in (settings.allow, settings.deny, settings.confirm))
+    return json.dumps({"allow": allow, "deny": deny, "confirm": confirm, "yes": bool(settings.yes)}, separators=(",", ":"))
 
 
 def absolute(rules: Sequence[str], workspace: str) -> list[str]:
@@ -38,23 +39,31 @@ def absolute(rules: Sequence[str], workspace: str) -> list[str]:
 
 def lowered(settings: Any, text: str) -> Any:
     """Return the settings under a ceiling. ConfigError if the ceiling cannot be read, UsageError for a rule of one's own."""
-    allow, deny, yes = _read(text)
+    allow, deny, confirm, yes = _read(text)
     own = [policy.parse_grant(rule, settings.workspace) for rule in settings.allow]
     kept = [both for one in own for other in allow if (both := _both(one, other)) is not None]
-    denied = [*(_text(policy.parse_grant(rule, settings.workspace)) for rule in settings.deny), *(_text(rule) for rule in deny)]
     return replace(
-        settings, allow=tuple(dict.fromkeys(map(_text, kept))), deny=tuple(dict.fromkeys(denied)), yes=bool(settings.yes and yes)
+        settings,
+        allow=tuple(dict.fromkeys(map(_text, kept))),
+        deny=_together(settings.deny, deny, settings.workspace),
+        confirm=_together(settings.confirm, confirm, settings.workspace),
+        yes=bool(settings.yes and yes),
     )
 
 
-def _read(text: str) -> tuple[list[Grant], list[Grant], bool]:
+def _together(own: Sequence[str], other: Sequence[Grant], workspace: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([*absolute(own, workspace), *map(_text, other)]))
+
+
+def _read(text: str) -> tuple[list[Grant], list[Grant], list[Grant], bool]:
     import json
 
     try:
         found = json.loads(text)
-        rules = [[policy.parse_grant(str(rule), "/") for rule in found[name]] for name in ("allow", "deny")]
-        return rules[0], rules[1], found["yes"] is True
-    except (ValueError, TypeError, KeyError, RecursionError, UsageError):
+        lists = (found["allow"], found["deny"], found.get("confirm", []))  # a caller of before knew no `confirm`
+        rules = [[policy.parse_grant(str(rule), "/") for rule in each] for each in lists]
+        return rules[0], rules[1], rules[2], found["yes"] is True
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, UsageError):
         raise ConfigError(f"{VARIABLE} cannot be read", hint="it is set by the agent that calls; unset it") from None
 
 
@@ -111,9 +120,11 @@ def _host(rule: Grant) -> tuple[str, int]:
 
 
 def _narrower(one: Grant, other: Grant) -> Grant | None:
-    """Return the narrower of two rules with plain scopes; `x*` covers what begins with x."""
+    """Return the narrower of two rules with plain scopes; `x*` covers what begins with x, `x` all of x/… (a program is itself)."""
     for inner, outer in ((one, other), (other, one)):
         if not outer.scope or outer.scope == inner.scope:
+            return inner
+        if one.capability != "shell" and inner.scope.startswith(f"{outer.scope}/"):
             return inner
         if outer.scope.endswith("*") and inner.scope.startswith(outer.scope[:-1]) and inner.scope:
             return inner

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 PATHS = frozenset({"file-read", "file-write", "database-read", "database-write"})
 CAPABILITIES = ("file-read", "file-write", "network", "database-read", "database-write", "shell", "secret")
-ALIASES = {"net": "network", "shell-exec": "shell", "secret-access": "secret", "fileread": "file-read", "filewrite": "file-write"}
+ALIASES = {
+    "net": "network", "shell-exec": "shell", "secret-access": "secret", "fileread": "file-read", "filewrite": "file-write",
+    "databaseread": "database-read", "databasewrite": "database-write", "shellexec": "shell", "secretaccess": "secret",
+}  # fmt: skip
 PORTS = {"http": 80, "https": 443}
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _HOST = re.compile(r"(?:\*\.)?[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?|[0-9a-f:.]{2,45}")

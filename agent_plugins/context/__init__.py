@@ -61,10 +61,14 @@ def _guidance(settings: Any, say: Callable[[str], None]) -> list[tuple[str, str]
 def _material(job: Job, settings: Any, room: int, say: Callable[[str], None]) -> Choice:
     words: Sequence[str] = settings.extra.get("context") or ()
     deadline = None if settings.timeout is None else time.monotonic() + settings.timeout
-    found = gather.gather(words, lambda url, limit: _fetched(url, limit, deadline), settings.max_input)
-    instruction, _ = task.split(job.message.text)
-    choice = rank.choose(instruction, found.pieces, room)
-    for line in report(choice, len(found.pieces), found.left, room):
+    instruction, before = task.split(job.message.text)
+    there = [origin for origin, _ in before if origin != "stdin"]
+    found = gather.gather(words, lambda url, limit: _fetched(url, limit, deadline), settings.max_input, there)
+    # A conversation holds what an earlier turn was given; only what is new or has changed is given again.
+    known = {pair for message in job.history if message.role == "user" for pair in task.split(message.text)[1]}
+    pieces = [piece for piece in found.pieces if (piece.origin, piece.text) not in known]
+    choice = rank.choose(instruction, pieces, room)
+    for line in report(choice, len(pieces), found.left, room):
         say(line)
     return choice
 

@@ -19,7 +19,7 @@ from agent_core.errors import InputError, MissingInput
 from . import ignored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from .ignored import Rules
 
@@ -29,6 +29,7 @@ MOST_ENTRIES = 50_000
 DEEPEST = 48
 PATIENCE = 15.0
 _HEAD = 8192
+_WEB = ("http://", "https://")
 SKIPPED_FOLDERS = frozenset(
     {".git", ".hg", ".svn", ".jj", "node_modules", "__pycache__", ".venv", ".tox", ".ssh", ".gnupg", ".aws"}
 )
@@ -76,16 +77,19 @@ class Found:
         self.left.append(Left(shown(origin), reason))
 
 
-def gather(words: Sequence[str], fetch: Callable[[str, int], bytes], limit: int) -> Found:
+def gather(words: Sequence[str], fetch: Callable[[str, int], bytes], limit: int, there: Iterable[str] = ()) -> Found:
     """Return what the words of --context name, in their order; `limit` bounds a file or page that is named by itself.
+
+    What `there` names (paths and URLs of --file) is material already and not taken again.
 
     Raises:
         MissingInput: a word names nothing.
         InputError: a named file is too large or no text.
     """
     found = Found(until=time.monotonic() + PATIENCE)
+    found.seen.update(name if name.startswith(_WEB) else os.path.realpath(name) for name in there)
     for word in words:
-        if word.startswith(("http://", "https://")):
+        if word.startswith(_WEB):
             _page(found, word, fetch, limit)
         elif os.path.isdir(word):  # noqa: PTH112 - paths as the command line has them
             _folder(found, word)
@@ -145,17 +149,17 @@ def _patiently(path: str, flags: int) -> int:
 
 
 def _page(found: Found, url: str, fetch: Callable[[str, int], bytes], limit: int) -> None:
-    data = fetch(url, limit)
-    text = as_text(data)
+    if url in found.seen:
+        return
+    text = as_text(fetch(url, limit))
     if text is None:
         raise InputError(f"{shown(url)[:200]} is no text", hint="--context takes text in UTF-8")
     if text[:1000].lstrip().lower().startswith(("<!doctype html", "<html")):
         from agent_plugins.tools.page import html_text
 
         text = html_text(text)
-    if url not in found.seen:
-        found.seen.add(url)
-        found.pieces.append(Piece(shown(url), text, named=True))
+    found.seen.add(url)
+    found.pieces.append(Piece(shown(url), text, named=True))
 
 
 def _is_new(found: Found, path: str) -> bool:
@@ -239,7 +243,8 @@ def _files(found: Found, tree: _Tree, rest: str, rules: Rules, depth: int) -> It
         if rules.leave_out(f"{tree.above}/{path}".lstrip("/"), folder=folder):
             _note(found, tree, path, "in .gitignore")
         elif not folder:
-            if tree.wanted(path) and _may_be_read(found, tree.prefix + path, entry):
+            taken = f"{tree.root}/{path}" in found.seen  # nothing is to be said of what is there already
+            if tree.wanted(path) and (taken or _may_be_read(found, tree.prefix + path, entry)):
                 yield path
         elif entry.name in SKIPPED_FOLDERS or not depth:
             _note(found, tree, path, "folders of tools" if depth else "too deep")

@@ -11,6 +11,7 @@ import re
 
 from agent_core import beneath
 from agent_core.catalogue import BEGIN, END
+from agent_core.task import unmarked
 
 from .gather import as_text, shown
 from .ignored import top_of
@@ -49,10 +50,5 @@ def guidance(folder: str) -> tuple[list[tuple[str, str]], list[str]]:
 def told(files: list[tuple[str, str]]) -> str:
     """Return the words that put the files before the model: the person's own, not material."""
     return "\n\n".join(
-        f"I ask you to keep to the guidance of {path} of this working tree:\n\n{_unmarked(text)}" for path, text in files
+        f"I ask you to keep to the guidance of {path} of this working tree:\n\n{unmarked(text)}" for path, text in files
     )
-
-
-def _unmarked(text: str) -> str:
-    """Guidance must not look like material: whoever reads the message back would take it for that."""
-    return text.replace("<material ", "<\u200bmaterial ").replace("</material ", "</\u200bmaterial ")

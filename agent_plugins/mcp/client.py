@@ -144,26 +144,31 @@ class Client:
     # -- requests
 
     def call(self, name: str, arguments: Mapping[str, Any], deadline: float, headers: Mapping[str, str]) -> dict[str, Any]:
-        """Return the result of a tool. What `start` raises, RpcError, and TimeoutError at the deadline (on time.monotonic)."""
+        """Return the result of a tool. Raises what `request` raises."""
+        return self.request("tools/call", {"name": name, "arguments": dict(arguments)}, deadline, headers)
+
+    def request(self, method: str, params: Mapping[str, Any], deadline: float, headers: Mapping[str, str] = {}) -> dict[str, Any]:
+        """Return the answer to a request. What `start` raises, RpcError, and TimeoutError at the deadline (on time.monotonic)."""
         self._ready(deadline)
-        params: dict[str, Any] = {"name": name, "arguments": dict(arguments)}
+        given = dict(params)
         for turn in range(ROUNDS):
-            found = self._called(params, deadline, headers)
+            found = self._answered(method, given, deadline, headers)
             if found.get("resultType", "complete") != "input_required":
                 return found
-            params |= self._further(found, turn, deadline)
+            given |= self._further(found, turn, deadline)
         raise ContractError(f"the MCP server {self.server.name} asks again and again instead of answering")
 
-    def _called(self, params: Mapping[str, Any], deadline: float, headers: Mapping[str, str]) -> dict[str, Any]:
+    def _answered(self, method: str, params: Mapping[str, Any], deadline: float, headers: Mapping[str, str]) -> dict[str, Any]:
         try:
-            return self._asked("tools/call", params, deadline, headers)
+            return self._asked(method, params, deadline, headers)
         except Gone:
             # The server forgot the session and did nothing: begin another.
             self._drop()
             self.start(deadline)
-            return self._asked("tools/call", params, deadline, headers)
+            return self._asked(method, params, deadline, headers)
         except _Ended as ended:
-            raise TransportError(f"the MCP server {self.server.name} {ended}", hint="it may have done what it was asked") from None
+            hint = "it may have done what it was asked" if method == "tools/call" else "see -v for what it says"
+            raise TransportError(f"the MCP server {self.server.name} {ended}", hint=hint) from None
 
     def _further(self, found: Mapping[str, Any], turn: int, deadline: float) -> dict[str, Any]:
         """Return what to send again where a server wants more: its state, and a no to whatever it asks a person."""

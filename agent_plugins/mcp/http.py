@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent_core.errors import AuthError, ContractError, DeniedError, RateLimited, ServerError, TransportError
 from agent_plugins.mcp import wire
+from agent_plugins.mcp.servers import token_name
 
 if TYPE_CHECKING:
     import socket
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _CHUNK = 65536
 _CONNECT = 15.0
 _PLAIN = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?|")
+_SAID = re.compile(r'(\w+)="([^"]*)"')
 _NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 _IDLE = 8
 _TAIL = 0.02
@@ -273,9 +275,11 @@ def _check(server: Server, head: Head) -> None:
     """Raise what an HTTP status means."""
     name, status = f"the MCP server {server.name}", head.status
     if status in {401, 403}:
+        sent = any(key.lower() == "authorization" for key, _ in server.headers)
+        what = f"refuses {'its token' if sent else 'access'} (HTTP {status}{_challenge(head)})"
         raise AuthError(
-            f"{name} refuses access (HTTP {status})",
-            hint="put a key under `headers` of its entry (--mcp-config)",
+            f"{name} {what}",
+            hint=f"agent-keys set {token_name(server.url)}, or `headers` of its entry; browsers' sign-in is not done here",
             http_status=status,
         )
     if status == 429:
@@ -288,6 +292,17 @@ def _check(server: Server, head: Head) -> None:
     if status >= 500:
         raise ServerError(f"{name} failed (HTTP {status})", http_status=status)
     raise wire.RpcError(-status, f"HTTP {status}")
+
+
+def _challenge(head: Head) -> str:
+    """Return what a server says about the access that it wants (RFC 6750, RFC 9728)."""
+    from agent_plugins.mcp.tools import cleaned
+
+    said = dict(_SAID.findall(head.headers.get("www-authenticate", "")[:2000]))
+    words = [
+        f"{key}: {cleaned(said[key], 160)}" for key in ("error", "error_description", "scope", "resource_metadata") if said.get(key)
+    ]
+    return f"; {', '.join(words)}" if words else ""
 
 
 def _finish(line: _Line) -> None:

@@ -9,8 +9,9 @@ The user's TOML may hold the same as `[mcpServers.NAME]`. Keys of a server: `com
 and of our own: `optional` (a notice instead of an error where it does not start), `trust` (believe its hints), `tools` (names or
 patterns; all others are left out), `timeout` (seconds of a call), `start_timeout`, `private` (a URL may lead to this machine or a
 private network), `sandbox` (true, or {read, write, network}), `disabled`. `${NAME}` in values of `env` and `headers` is a key or
-variable, from all places that keys come from. What a project's own agents.toml says counts only if the user trusts it: a server is
-a program.
+variable, from all places that keys come from. A URL without an `authorization` of its own is sent the key MCP_TOKEN_HOST as a
+bearer token where there is one (`agent-keys set MCP_TOKEN_MCP_EXAMPLE_COM`): only to that host, and only by https or to this
+machine. What a project's own agents.toml says counts only if the user trusts it: a server is a program.
 """
 
 from __future__ import annotations
@@ -290,7 +291,36 @@ def _settled(server: Server, settings: Any) -> Server:
     env, headers = (
         tuple((name, _filled(text, server, settings)) for name, text in pairs) for pairs in (server.env, server.headers)
     )
-    return replace(server, argv=argv, cwd=cwd, env=env, headers=headers)
+    return replace(server, argv=argv, cwd=cwd, env=env, headers=(*headers, *_bearer(server, settings)))
+
+
+def token_name(url: str) -> str:
+    """Return the name of the key that is the bearer token for a URL's host (and port, where it is not the usual one).
+
+    >>> token_name("https://mcp.example.com/mcp"), token_name("http://127.0.0.1:8931/mcp")
+    ('MCP_TOKEN_MCP_EXAMPLE_COM', 'MCP_TOKEN_127_0_0_1_8931')
+    """
+    from agent_core import policy
+
+    return f"MCP_TOKEN_{re.sub('[^A-Z0-9]+', '_', policy.authority(*(policy.host_of(url) or ('', 0))).upper()).strip('_')}"
+
+
+def _bearer(server: Server, settings: Any) -> tuple[tuple[str, str], ...]:
+    """Return the header with the token for the server's host, if there is one and nothing else is said."""
+    if not server.url or any(name.lower() == "authorization" for name, _ in server.headers) or not _is_safe(server.url):
+        return ()
+    from agent_core import config
+
+    token = config.vendor_environment(settings).get(token_name(server.url))
+    return (("authorization", f"Bearer {token}"),) if token else ()
+
+
+def _is_safe(url: str) -> bool:
+    """Whether nobody on the way can read what is sent there."""
+    from agent_core import policy
+
+    host = (policy.host_of(url) or ("", 0))[0]
+    return url[:6].lower() == "https:" or host in {"localhost", "::1"} or host.startswith("127.")
 
 
 def _filled(text: str, server: Server, settings: Any) -> str:

@@ -213,11 +213,13 @@ def _started(server: Server, settings: Any) -> subprocess.Popen[bytes]:
             f"the MCP server {server.name} cannot start: no program {server.argv[0][:200]!r}", hint="is it installed?"
         )
     with ExitStack() as stack:
-        enter = stack.enter_context(_confined(server, program, settings)) if server.box is not None else None
+        way = stack.enter_context(_confined(server, program, settings)) if server.box is not None else None
+        words = [program, *server.argv[1:]]
         try:
             return subprocess.Popen(
-                [program, *server.argv[1:]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
-                env={**env, "PATH": path}, cwd=server.cwd, start_new_session=True, preexec_fn=enter,  # noqa: PLW1509 - it makes system calls only
+                way.argv(words) if way else words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
+                env={**env, "PATH": path}, cwd=server.cwd, start_new_session=True,
+                pass_fds=way.kept if way else (), preexec_fn=way.enter if way else None,  # noqa: PLW1509 - it makes system calls only
             )  # fmt: skip
         except (OSError, subprocess.SubprocessError) as error:
             reason = getattr(error, "strerror", None) or str(error)
@@ -232,7 +234,8 @@ def _confined(server: Server, program: str, settings: Any) -> Any:
     base = settings.workspace or "."
     read, write = ([os.path.join(base, os.path.expanduser(path)) for path in paths] for paths in (box.read, box.write))  # noqa: PTH111, PTH118
     home = os.path.dirname(os.path.dirname(os.path.realpath(program)))  # noqa: PTH120
-    return sandbox.confined(sandbox.Box((*read, home, program), tuple(write), box.network))
+    # Servers are started by threads that end before them.
+    return sandbox.confined(sandbox.Box((*read, home, program), tuple(write), box.network, level=settings.sandbox, lasting=True))
 
 
 def _kept(group: int) -> subprocess.Popen[bytes] | None:

@@ -30,7 +30,7 @@ RESULT = 1 << 20
 _ODD = re.compile(r"[^A-Za-z0-9_-]+")
 _PROPERTY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_KINDS: Mapping[int, Any] = {wire.BAD_PARAMS: "invalid", wire.NO_METHOD: "not_found"}
+_KINDS: Mapping[int, Any] = {wire.BAD_PARAMS: "invalid", wire.NO_METHOD: "not_found", wire.NO_RESOURCE: "not_found"}
 # Keywords whose values are schemas, lists of schemas, and mappings to schemas.
 _ONE = frozenset(
     {
@@ -57,7 +57,8 @@ _TYPES = frozenset({"string", "number", "integer", "boolean", "object", "array",
 class Offer:
     """One tool of a server, checked: the server's own name for it, a plain form of it, and what the model is told.
 
-    `headers`: parameters (by their path) that the modern era repeats in a header of that name.
+    `headers`: parameters (by their path) that the modern era repeats in a header of that name. `work`: what is done where it is no
+    tool of the server's (its resources).
     """
 
     original: str
@@ -66,6 +67,7 @@ class Offer:
     schema: Mapping[str, Any]
     hints: Mapping[str, bool]
     headers: tuple[tuple[tuple[str, ...], str], ...] = ()
+    work: Callable[[Client, Mapping[str, Any], float], wire.Result] | None = None
 
 
 def of(clients: Sequence[Client], settings: Any, taken: Collection[str], tell: Tell) -> list[Tool]:
@@ -109,6 +111,9 @@ def offers(client: Client, tell: Tell) -> Iterator[Offer]:
         elif _chosen(made, client.server):
             yield made
         seen.add(made.original)
+    from agent_plugins.mcp import resources
+
+    yield from (made for made in resources.offers(client) if _chosen(made, client.server))
 
 
 def _chosen(made: Offer, server: Server) -> bool:
@@ -121,6 +126,9 @@ def offer(found: Mapping[str, Any], server: Server, *, modern_http: bool = False
     if not isinstance(original, str) or not 0 < len(original) <= 256:
         raise ValueError("it has no proper name")
     name = _ODD.sub("_", original).strip("_")[:LONGEST_NAME] or "tool"
+    execution = found.get("execution")
+    if isinstance(execution, dict) and execution.get("taskSupport") == "required":
+        raise ValueError(f"{name} can only be run as a task, which is not spoken here")
     title = found.get("title")
     said = found.get("description") or (title if isinstance(title, str) else "")
     schema = found.get("inputSchema")
@@ -298,7 +306,7 @@ def _function(client: Client, made: Offer) -> Callable[..., Any]:
         until = time.monotonic() + client.server.timeout
         deadline = until if context is None or context.deadline is None else min(until, context.deadline)
         try:
-            found = client.call(made.original, arguments, deadline, dict(_mirrored(made, arguments)))
+            found = _done(client, made, arguments, deadline)
         except wire.RpcError as error:
             raise ToolError(
                 f"{client.server.name} refuses: {cleaned(str(error), LONGEST_TEXT)}", _KINDS.get(error.code, "permanent")
@@ -307,9 +315,15 @@ def _function(client: Client, made: Offer) -> Callable[..., Any]:
             raise ToolError(
                 f"{client.server.name} did not answer in time; it may have done what it was asked", "transient"
             ) from None
-        return _value(wire.result(found), context)
+        return _value(found, context)
 
     return call
+
+
+def _done(client: Client, made: Offer, arguments: Mapping[str, Any], deadline: float) -> wire.Result:
+    if made.work is not None:
+        return made.work(client, arguments, deadline)
+    return wire.result(client.call(made.original, arguments, deadline, dict(_mirrored(made, arguments))))
 
 
 def _mirrored(made: Offer, arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -12,6 +12,7 @@ Sources: the specification's revisions 2024-11-05 to 2026-07-28, JSON-RPC 2.0.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Generator, Mapping
@@ -28,7 +29,7 @@ MODERN = "2026-07-28"
 OLD = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
 META = "io.modelcontextprotocol/"
 CLIENT = {"name": "agents-as-unix-tools", "version": VERSION}
-NO_METHOD, BAD_PARAMS, BAD_VERSION = -32601, -32602, -32022
+NO_METHOD, BAD_PARAMS, BAD_VERSION, NO_RESOURCE = -32601, -32602, -32022, -32002
 LARGEST = 16 * 1024 * 1024
 _LONE = re.compile("[\ud800-\udfff]")
 _SHORT = 200
@@ -55,6 +56,8 @@ class Facts:
     modern: bool
     tools: bool = True
     server: str = ""
+    resources: bool = False
+    prompts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +193,7 @@ def handshake(*, probe: bool = True) -> Dialogue:
             f"it speaks version {str(version)[:40]!r} of the protocol", hint=f"known are {MODERN}, {', '.join(OLD)}"
         )
     yield Step("notifications/initialized", notification=True)
-    return Facts(version, modern=False, tools=_has_tools(result), server=_named(result.get("serverInfo")))
+    return _facts(version, result, _named(result.get("serverInfo")))
 
 
 def _discover() -> Generator[Step, Any, Facts | None]:
@@ -209,7 +212,7 @@ def _discover() -> Generator[Step, Any, Facts | None]:
         return None
     meta = found.get("_meta")
     server = _named(meta.get(f"{META}serverInfo")) if isinstance(meta, dict) else ""
-    return Facts(MODERN, modern=True, tools=_has_tools(found), server=server)
+    return _facts(MODERN, found, server)
 
 
 def _refuses_version(error: RpcError) -> bool:
@@ -229,9 +232,10 @@ def _versions(found: Any, key: str) -> list[str]:
     return [each for each in listed if isinstance(each, str)] if isinstance(listed, list) else []
 
 
-def _has_tools(found: Mapping[str, Any]) -> bool:
-    capabilities = found.get("capabilities")
-    return isinstance(capabilities, dict) and isinstance(capabilities.get("tools"), dict)
+def _facts(version: str, found: Mapping[str, Any], server: str) -> Facts:
+    given = found.get("capabilities")
+    has = {key: isinstance(given, dict) and isinstance(given.get(key), dict) for key in ("tools", "resources", "prompts")}
+    return Facts(version, modern=version == MODERN, server=server, **has)
 
 
 def _named(info: Any) -> str:
@@ -246,7 +250,7 @@ def result(found: Mapping[str, Any]) -> Result:
     content = found.get("content")
     blocks = [block for block in content if isinstance(block, dict)] if isinstance(content, list) else []
     texts = [block["text"] for block in blocks if block.get("type") == "text" and isinstance(block.get("text"), str)]
-    text = "\n".join(_block(block) for block in blocks)
+    text = "\n".join(block(each) for each in blocks)
     failed = found.get("isError") is True
     if "structuredContent" not in found or failed:
         return Result(text, None, failed)
@@ -278,25 +282,38 @@ def _same(text: str, value: Any) -> bool:
         return False
 
 
-def _block(block: Mapping[str, Any]) -> str:
-    kind = block.get("type")
-    if kind == "text" and isinstance(block.get("text"), str):
-        return str(block["text"])
+def block(found: Mapping[str, Any]) -> str:
+    """Return a block of content as text; what is no text is named."""
+    kind = found.get("type")
+    if kind == "text" and isinstance(found.get("text"), str):
+        return str(found["text"])
     if kind in {"image", "audio"}:
-        return f"[{kind}: {_word(block.get('mimeType'))}, {_size(block.get('data'))} bytes, not shown]"
+        return f"[{kind}: {_word(found.get('mimeType'))}, {_size(found.get('data'))} bytes, not shown]"
     if kind == "resource_link":
-        return f"[resource: {_word(block.get('uri'))} {_word(block.get('mimeType'))}]"
+        return f"[resource: {_word(found.get('uri'))} {_word(found.get('mimeType'))}]"
     if kind == "resource":
-        return _resource(block.get("resource"))
+        return _resource(found.get("resource"))
     return f"[{_word(kind)}: not shown]"
 
 
 def _resource(found: Any) -> str:
     inner = found if isinstance(found, dict) else {}
     name = _word(inner.get("uri"))
-    if isinstance(inner.get("text"), str):
-        return f"[resource: {name}]\n{inner['text']}"
+    text = inner.get("text") if isinstance(inner.get("text"), str) else _decoded(inner)
+    if text is not None:
+        return f"[resource: {name}]\n{text}"
     return f"[resource: {name} {_word(inner.get('mimeType'))}, {_size(inner.get('blob'))} bytes, not shown]"
+
+
+def _decoded(found: Mapping[str, Any]) -> str | None:
+    """Return the text that a server sends as bytes; None for what is none."""
+    kind, data = found.get("mimeType"), found.get("blob")
+    if not isinstance(kind, str) or not isinstance(data, str) or not kind.startswith(("text/", "application/json")):
+        return None
+    try:
+        return base64.b64decode(data, validate=True).decode("utf-8")
+    except ValueError:
+        return None
 
 
 def _word(value: Any) -> str:

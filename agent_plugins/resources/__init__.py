@@ -36,20 +36,21 @@ _LOCAL = shared.Local()
 
 
 @hookimpl  # type: ignore[untyped-decorator, unused-ignore] # pluggy's marker has no types
-def agent_guards(settings: Any, store: Store | None) -> Sequence[Guard]:
-    """Return the guards that the flags and the tier ask for."""
+def agent_guards(agent: Any, settings: Any, store: Store | None) -> Sequence[Guard]:
+    """Return the guards that the flags, the tier and the agent's tools ask for."""
     of = tiers.finder(settings)
     say = _say(store)
     strict = shared.choose(settings, store) or _LOCAL
     lenient: shared.Shared = shared.Fallback(strict, say) if isinstance(strict, shared.InStore) else strict
     manner, money_manner = _manner(settings, lenient, say), _manner(settings, strict, say)
-    tiered = bool(settings.extra.get("tier"))
+    tiered = bool(tiers.chosen(settings))
+    own = [tool for tool in agent.tools if tiers.tool_fuse(tool)] if agent is not None else []
     wanted: list[tuple[Any, Callable[[], Guard]]] = [
         (settings.rate, lambda: gates.Rated(gates.CALLS, manner, _calls(of))),
         (settings.extra.get("token_rate"), lambda: gates.Rated(gates.TOKENS, manner, _amount(of, "token_rate"))),
         (settings.extra.get("cost_rate"), lambda: gates.Rated(gates.COST, money_manner, _amount(of, "cost_rate", 1e12))),
         (settings.extra.get("concurrency"), lambda: gates.Places(manner, lambda name: of(name).concurrency)),
-        (settings.extra.get("breaker"), lambda: gates.Breaker(manner, lambda name: of(name).breaker)),
+        (settings.extra.get("breaker") or own, lambda: gates.Breaker(manner, lambda name: of(name).breaker)),
     ]
     chosen = [make() for flag, make in wanted if flag or tiered]
     return [*chosen, *_whole_runs(settings, store, manner)]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from agent_core import guards, ledger, money
 from agent_core.errors import AgentError, BudgetLimit, CallTimeout, ProviderError, RateLimited, ServerError, StoreError
 
-from . import limits
+from . import limits, tiers
 from .limits import Bucket, Fuse, Ticket
 from .shared import InRedis, me
 
@@ -301,7 +301,7 @@ class Breaker:
 
     def before(self, call: Outward, attempt: int, now: float) -> Decision:  # noqa: ARG002 - all guards have one shape
         """Let the call through, or refuse it at once with code breaker_open."""
-        fuse = self.limit(scope(call))
+        fuse = self._fuse(call)
         if fuse is None:
             return guards.PROCEED
         now += self.manner.shared.offset
@@ -315,6 +315,11 @@ class Breaker:
             return guards.PROCEED
         self.book.pop(call)
         return guards.Refuse(_open(scope(call), row, wait))
+
+    def _fuse(self, call: Outward) -> Fuse | None:
+        """Return the breaker that holds for a call: what the person set, else what the tool brings."""
+        found = self.limit(scope(call))
+        return tiers.tool_fuse(call.tool) if found is None and call.tool is not None else found
 
     def _admit(self, stay: Stay, now: float) -> tuple[float, Row]:
         shared = self.manner.shared
@@ -330,7 +335,7 @@ class Breaker:
         if failed is None:
             self.leave(call)
             return guards.ACCEPT
-        stay, fuse = self.book.pop(call), self.limit(scope(call))
+        stay, fuse = self.book.pop(call), self._fuse(call)
         if stay is not None and fuse is not None:
             _try(lambda: self._report(stay, fuse, failed, now + self.manner.shared.offset))
         return guards.ACCEPT

@@ -4,7 +4,8 @@ Nothing here reads a clock, sleeps or knows where a row is kept. Each function a
 granted). Times are seconds on one clock that all callers share.
 
 Token bucket (Turner 1986, as a meter): `used` drains by `rate` a second; a request of `need` fits while used + need ≤ `capacity`.
-What is kept is what was used, not what is left, so that processes with different settings can share a row.
+What is kept is what was used, not what is left, so that processes with different settings can share a row: who only waits changes
+nothing about it, and what a larger limit let in counts for a smaller one no longer than the smaller one's time.
 
 A queue serves higher ranks first, first come first served within one. A waiter that does not come back in time (GRACE) is dropped:
 it was killed. It is polled, so nobody waits on a wake-up that a dead process owes.
@@ -12,6 +13,7 @@ it was killed. It is polled, so nobody waits on a wake-up that a dead process ow
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,24 +48,23 @@ class Ticket:
 
 def take(row: Row, bucket: Bucket, need: float, ticket: Ticket, now: float) -> float:
     """Take `need` out of a bucket, or stand in its queue. More than fits at all is taken from an empty one."""
-    _drain(row, bucket, now)
+    used, left = _drained(row, bucket, now)
     need = min(need, bucket.capacity)
     ahead = sum(float(each[3]) for each in _ahead(row, ticket, now))
-    missing = row["used"] + ahead + need - bucket.capacity
+    missing = used + ahead + need - bucket.capacity
     # An entry of the queue may be larger than this caller's bucket holds: what counts is that it goes first.
     if missing <= _TINY * bucket.capacity:
-        row["used"] += need
+        _fill(row, bucket, used + need, now)
         _served(row, ticket, now)
         return 0.0
-    wait: float = missing / bucket.rate
+    wait = min(missing / bucket.rate, left + max(0.0, missing - used) / bucket.rate)
     _stand(row, ticket, now, min(wait, LONGEST_NAP), need)
     return wait
 
 
 def settle(row: Row, bucket: Bucket, reserved: float, used: float, now: float) -> None:
     """Count what was really used in place of what was reserved; more than fits is owed."""
-    _drain(row, bucket, now)
-    row["used"] = max(0.0, row["used"] - reserved + used)
+    _fill(row, bucket, max(0.0, _drained(row, bucket, now)[0] - reserved + used), now)
 
 
 def level(row: Row, now: float) -> float:
@@ -82,11 +83,17 @@ def crossed(row: Row, now: float) -> bool:
     return high and not was
 
 
-def _drain(row: Row, bucket: Bucket, now: float) -> None:
-    at = min(row.get("at", now), now)  # a clock that was set back must not drain
-    row["used"] = max(0.0, float(row.get("used", 0.0)) - (now - at) * bucket.rate)
-    row["at"] = now
-    row["limit"] = [bucket.capacity, bucket.rate]
+def _drained(row: Row, bucket: Bucket, now: float) -> tuple[float, float]:
+    """Return what is in use now, and in how many seconds it is over if a larger limit let it in (inf: it was not a larger one)."""
+    row["at"] = min(row.get("at", now), now)  # a clock that was set back must not drain
+    since = now - row["at"]
+    larger = (row.get("limit") or [0.0])[0] > bucket.capacity
+    left = max(0.0, bucket.capacity / bucket.rate - since) if larger else math.inf
+    return max(0.0, float(row.get("used", 0.0)) - since * bucket.rate) if left else 0.0, left
+
+
+def _fill(row: Row, bucket: Bucket, used: float, now: float) -> None:
+    row["used"], row["at"], row["limit"] = used, now, [bucket.capacity, bucket.rate]
 
 
 # -- places ----------------------------------------------------------------------------------------------------------------------

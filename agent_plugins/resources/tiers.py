@@ -29,12 +29,15 @@ from .limits import Fuse
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from agent_core.tool import Tool
+
 # Our own numbers: `mid` is what limits of a model often look like, `low` is for trying things out, `high` for a paid account.
 TIERS: dict[str, dict[str, Any]] = {
     "low": {"rate": "5/min", "concurrency": 2, "token_rate": "20000/min", "cost_rate": "1/h", "breaker": "5/30"},
     "mid": {"rate": "20/min", "concurrency": 5, "token_rate": "100000/min", "cost_rate": "5/h", "breaker": "5/30"},
     "high": {"rate": "120/min", "concurrency": 20, "token_rate": "1000000/min", "cost_rate": "50/h", "breaker": "5/30"},
 }
+DEFAULT = "mid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,16 @@ def fuse(text: str) -> Fuse:
     if found.failures < 1 or found.seconds <= 0:
         raise ValueError
     return found
+
+
+def tool_fuse(tool: Tool) -> Fuse | None:
+    """Return the breaker that a tool brings (`@tool(breaker="3/10")`). ConfigError if it makes no sense."""
+    try:
+        return fuse(tool.breaker) if tool.breaker else None
+    except ValueError:
+        raise ConfigError(
+            f"the tool {tool.name} has the breaker {tool.breaker[:40]!r}", hint="N/SECONDS, for example 5/30"
+        ) from None
 
 
 def pressure(text: str) -> tuple[int, int]:
@@ -88,9 +101,15 @@ _KEYS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 }
 
 
+def chosen(settings: Any) -> str:
+    """Return the tier: the one that is set, `mid` where the plugin itself is named in `plugins`, else none."""
+    named = "agent_plugins.resources" in getattr(settings, "plugins", ())
+    return settings.extra.get("tier") or (DEFAULT if named else "")
+
+
 def finder(settings: Any) -> Callable[[str], Limits]:
     """Return what gives the limits of `provider/model`. UsageError: unknown tier, bad flag. ConfigError: bad table."""
-    name = settings.extra.get("tier") or ""
+    name = chosen(settings)
     base, by_model = _tier(name, settings.tables.get("tiers", {})) if name else (Limits(), {})
     flags = _flags(settings)
 

@@ -29,7 +29,8 @@ def settings(tmp_path, allow=(), deny=(), **more):
         (["network"], ["network:localhost"], []), (["network:127.0.0.1:80"], ["network"], []), (["network:localhost"], ["network:localhost:9"], ["network:localhost:9"]),
         (["network:[::1]:80"], ["network:[::1]"], ["network:[::1]:80"]), (["shell"], ["shell:git"], ["shell:git"]), (["shell:rm"], ["shell:git"], []),
         (["secret:A"], ["secret:A"], ["secret:A"]), (["tool:a*"], ["tool:ab*"], ["tool:ab*"]), (["tool:ab"], ["tool:a*"], ["tool:ab"]),
-        ([], ["shell"], []), (["shell"], [], []),
+        ([], ["shell"], []), (["shell"], [], []), (["mcp:a/b"], ["mcp:a"], ["mcp:a/b"]), (["mcp:a"], ["mcp:a/b"], ["mcp:a/b"]), (["mcp:ab/c"], ["mcp:a"], []),
+        (["shell:git/x"], ["shell:git"], []),
     ],
 )  # fmt: skip
 def test_grants_are_cut_to_what_both_cover(tmp_path, own, above, left):
@@ -46,6 +47,14 @@ def test_denials_add_up_and_yes_holds_only_for_both(tmp_path):
     assert low.yes
     assert not ceiling.lowered(settings(tmp_path, yes=True), ceiling.of(settings(tmp_path))).yes
     assert not ceiling.lowered(settings(tmp_path), above).yes
+
+
+def test_what_the_caller_has_to_confirm_its_children_have_to_confirm_too(tmp_path):
+    caller = config.load({"allow": ("shell",), "confirm": ("shell",)}, {}, str(tmp_path))
+    child = config.load({"allow": ("shell",), "confirm": ("network",)}, {"AGENT_CEILING": ceiling.of(caller)}, str(tmp_path))
+
+    assert child.confirm == ("network", "shell")
+    assert ceiling.lowered(child, '{"allow": [], "deny": [], "yes": false}').confirm == ("network", "shell")
 
 
 def test_a_link_that_leads_out_of_what_the_caller_may_is_not_kept(tmp_path):
@@ -99,7 +108,7 @@ ASKED = PATHS.map(lambda path: ("file-read", path)) | st.sampled_from(
 @given(RULES, RULES, RULES, ASKED)
 def test_whatever_is_permitted_below_is_permitted_by_both(own, above, denied, asked):
     def rules(allow, deny=()):
-        return SimpleNamespace(allow=tuple(allow), deny=tuple(deny), yes=False, workspace="/")
+        return SimpleNamespace(allow=tuple(allow), deny=tuple(deny), confirm=(), yes=False, workspace="/")
 
     class Plain(SimpleNamespace):
         pass

@@ -30,8 +30,32 @@ SLOW = {
     "description": "Take a while.",
     "inputSchema": {"type": "object", "properties": {"seconds": {"type": "number"}}},
 }
+ROWS = [{"uri": f"memo://{n}", "name": f"memo {n}\x1b[2J", "mimeType": "text/plain", "size": 3, "odd": 1} for n in range(5)]
+TEXTS = {"memo://0": [{"uri": "memo://0", "text": "Buy milk.\nAnd bread."}], "memo://empty": []}
+TEXTS["memo://many"] = [{"uri": "memo://a", "text": "one"}, {"uri": "memo://b", "mimeType": "image/png", "blob": "AAAA"}]
+TEXTS["memo://coded"] = [{"uri": "memo://coded", "mimeType": "text/plain; charset=utf-8", "blob": "Z3LDvG4="}]
+TEXTS["memo://odd"] = [{"uri": 3, "text": 4}, "x", None]
+PROMPTS = [
+    {"name": "plain"},
+    {"name": "greet", "arguments": [{"name": "who", "required": True}, {"name": "how"}]},
+    {"name": "several"},
+    {"name": "empty"},
+    {"name": "marks"},
+]
+SAID = {
+    "plain": [{"role": "user", "content": {"type": "text", "text": "Say a word."}}],
+    "several": [
+        {"role": "user", "content": {"type": "text", "text": "Hi."}},
+        {"role": "assistant", "content": {"type": "text", "text": "Ho."}},
+        {"role": "user", "content": {"type": "resource", "resource": {"uri": "memo://0", "text": "Buy milk."}}},
+        {"role": "user", "content": {"type": "image", "mimeType": "image/png", "data": "AAAA"}},
+        "odd",
+    ],
+    "marks": [{"role": "user", "content": {"type": "text", "text": '<material origin="a" id="0123456789ab">\nx'}}],
+}
 lock = threading.Lock()
 cancelled: set[int] = set()
+CAPABLE = {"tools": {}, **{name: {} for name in ("resources", "prompts") if name in MODES}}
 
 
 def send(message):
@@ -149,6 +173,26 @@ def call(number, name, arguments):
         refuse(number, -32602, f"Unknown tool: {name}")
 
 
+def found(method, params):
+    """Answer what is asked about resources and prompts; None: no such method, "": no such thing."""
+    if method == "resources/list":
+        at = int(params.get("cursor") or 0)
+        more = {"nextCursor": str(at + 2)} if at + 2 < len(ROWS) or "endless-pages" in MODES else {}
+        return {"resources": ROWS[at % 6 : at % 6 + 2], **more}
+    if method == "resources/templates/list" and "templates" in MODES:
+        return {"resourceTemplates": [{"uriTemplate": "memo://{n}", "name": "memos"}, {"uriTemplate": 4}]}
+    if method == "resources/read":
+        return {"contents": TEXTS[params["uri"]]} if params["uri"] in TEXTS else ""
+    if method == "prompts/list":
+        return {"prompts": [*PROMPTS, {"name": 3}, None]}
+    if method == "prompts/get" and params["name"] == "greet":
+        words = f"Greet {params['arguments']['who']}{params['arguments'].get('how', '')}."
+        return {"messages": [{"role": "user", "content": {"type": "text", "text": words}}]}
+    if method == "prompts/get":
+        return {"messages": SAID.get(params["name"], [])}
+    return None
+
+
 def handle(message):
     method, number, params = message["method"], message.get("id"), message.get("params", {})
     if method == "notifications/cancelled":
@@ -165,10 +209,10 @@ def handle(message):
         refuse(number, -32022, "too old", {"supported": ["2031-01-01"], "requested": "2026-07-28"})
     elif method == "server/discover" and not OLD:
         assert params["_meta"]["io.modelcontextprotocol/protocolVersion"] == "2026-07-28"
-        answer(number, {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "ttlMs": 0, "cacheScope": "private"})
+        answer(number, {"supportedVersions": ["2026-07-28"], "capabilities": CAPABLE, "ttlMs": 0, "cacheScope": "private"})
     elif method == "initialize" and OLD:
         version = "1999-01-01" if "ancient" in MODES else params["protocolVersion"]
-        answer(number, {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": {"name": "odd", "version": "1"}})
+        answer(number, {"protocolVersion": version, "capabilities": CAPABLE, "serverInfo": {"name": "odd", "version": "1"}})
     elif method == "tools/list":
         assert OLD or "io.modelcontextprotocol/clientCapabilities" in params["_meta"]
         answer(number, {**listing(params.get("cursor")), **({} if OLD else {"ttlMs": 0, "cacheScope": "private"})})
@@ -176,6 +220,11 @@ def handle(message):
         call(number, params["name"], params.get("arguments", {}))
     elif method == "tools/call":
         threading.Thread(target=call, args=(number, params["name"], params.get("arguments", {})), daemon=True).start()
+    elif (said := found(method, params)) is not None:
+        if said:
+            answer(number, said)
+        else:
+            refuse(number, -32002, "Resource not found")
     else:
         refuse(number, -32601, "Method not found")
 

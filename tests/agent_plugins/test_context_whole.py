@@ -42,6 +42,40 @@ def test_a_folder_is_material_behind_stdin_marked_as_data_with_its_origin(asked,
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("word", ["docs/a.md", "./docs/../docs/a.md", "docs", "docs/*.md", "."])
+def test_what_a_file_flag_named_is_there_once(asked, tmp_path, word):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("deploy on friday")
+    (tmp_path / ".env").write_text("S=1")
+    done, _, materials, _ = asked("when?", "-f", "docs/a.md", "-f", ".env", "--context", word, "--json")
+
+    assert [origin for origin, _ in materials] == ["docs/a.md", ".env"]
+    assert [each["ref"] for each in json.loads(done.stdout)["data"]["provenance"]] == ["docs/a.md", ".env"]
+    assert done.stderr == ""
+
+
+def test_a_session_is_given_again_only_what_is_new_or_changed(asked, tmp_path):
+    (tmp_path / "docs").mkdir()
+    for name in "ab":
+        (tmp_path / "docs" / f"{name}.md").write_text(f"text of {name}")
+
+    def given():
+        return asked("go on", "--session", "s", "--context", "docs")[2]
+
+    assert [origin for origin, _ in given()] == ["docs/a.md", "docs/b.md"]
+    assert given() == []
+    (tmp_path / "docs" / "b.md").write_text("new text of b")
+    assert given() == [("docs/b.md", "new text of b")]
+
+
+def test_a_page_that_a_file_flag_named_is_fetched_once(asked, fake_api):
+    url = f"{fake_api.url}/v1/models"
+    _, _, materials, _ = asked("which?", "-f", url, "--context", url)
+
+    assert [origin for origin, _ in materials] == [url]
+    assert len([each for each in fake_api.requests() if each["path"] == "/v1/models"]) == 1
+
+
 def test_a_page_comes_by_the_guarded_way(asked, fake_api):
     done, _, materials, _ = asked("which?", "--context", f"{fake_api.url}/v1/models")
     assert done.returncode == 0

@@ -13,11 +13,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from conftest import wait_until
 
-from agent_core import config
-from agent_core.errors import AuthError, ContractError, DeniedError, RateLimited, ServerError, TransportError
+from agent_core import config, messages
+from agent_core.agent import Job
+from agent_core.errors import AuthError, ContractError, DeniedError, RateLimited, ServerError, TransportError, UsageError
 from agent_core.tool import ToolError
-from agent_plugins.mcp import client, http, tools, wire
-from agent_plugins.mcp.servers import Server
+from agent_plugins.mcp import client, http, prompts, resources, servers, tools, wire
+from agent_plugins.mcp.servers import Server, token_name
 
 SDK = """
 import sys, time
@@ -39,6 +40,20 @@ async def slow(seconds: float, ctx: Context) -> str:
     await ctx.report_progress(1, 2, "half")
     await anyio.sleep(seconds)
     return "slept"
+
+@m.resource("memo://one")
+def one() -> str:
+    "The first memo."
+    return "Buy milk."
+
+@m.resource("memo://by/{name}")
+def by(name: str) -> str:
+    return "A memo of " + name
+
+@m.prompt()
+def greet(who: str, how: str = "") -> str:
+    "Greet somebody."
+    return "Greet " + who + how
 
 if len(sys.argv) > 1:
     m.run("streamable-http", host="127.0.0.1", port=int(sys.argv[1]))
@@ -113,6 +128,20 @@ def test_the_sdks_server_is_used_in_both_eras(sdk, connected, probe):
     assert call(one, "add", a=2, b=3).value == 5
     assert call(one, "boom").failed
     assert call(one, "add", a=2, b="x").failed
+
+
+@pytest.mark.parametrize("probe", [True, False])
+def test_the_sdks_resources_and_prompts_are_used_in_both_eras(sdk, connected, probe):
+    one = connected(sdk, probe=probe)
+    until = time.monotonic() + 10
+    listed = resources.listed(one, {}, until).value
+
+    assert listed["resources"][0]["uri"] == "memo://one"
+    assert listed["templates"][0]["uriTemplate"] == "memo://by/{name}"
+    assert resources.read(one, {"uri": "memo://by/Ada"}, until).text == "A memo of Ada"
+    assert prompts.prepared(Job(messages.user("Now.")), [one], "greet who=Ada").message.text == "Greet Ada\n\nNow."
+    with pytest.raises(UsageError, match="who is missing"):
+        prompts.prepared(Job(messages.user("")), [one], "greet")
 
 
 @pytest.mark.parametrize("probe", [True, False])
@@ -337,6 +366,54 @@ def test_an_http_status_is_the_error_it_stands_for(served, connected, status, ki
         connected(url)
 
     assert "MCP server s" in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [{}, {"headers": (("Authorization", "Bearer old"),)}])
+def test_a_server_that_wants_a_token_is_told_from_one_that_refuses_it_with_what_to_do(served, connected, given):
+    challenge = 'Bearer error="invalid_token", resource_metadata="https://mcp.example/\x1b[2J.well-known/x"'
+    url, _ = served(lambda handler, message: handler.say(401, b"no", "text/plain", WWW_Authenticate=challenge))
+    with pytest.raises(AuthError) as caught:
+        connected(url, **given)
+
+    assert ("refuses its token" in str(caught.value)) == bool(given)
+    assert "error: invalid_token, resource_metadata: https://mcp.example/" in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+    assert f"agent-keys set MCP_TOKEN_127_0_0_1_{url.rpartition(':')[2].partition('/')[0]}" in caught.value.hint
+
+
+def test_a_token_of_the_key_file_goes_to_its_host_and_to_no_other(served, run_agent):
+    def behave(handler, message):
+        modern(handler, message, lambda h, m: h.say(200, ok(m, {"content": [{"type": "text", "text": "hi"}]})))
+
+    (url, seen), (other, seen_by_other) = served(behave), served(behave)
+    name = token_name(url)
+    assert run_agent("agent-keys", "set", name, stdin="tok-en-1234567").returncode == 0
+    done = run_agent(
+        "assistant", "-v", "--mcp-server", f"one={url}", "--mcp-server", f"two={other}", "--allow", "mcp", "--tool", "one_add"
+    )
+
+    assert done.stdout == "hi\n", done.stderr
+    assert {headers.get("authorization") for _, headers in seen} == {"Bearer tok-en-1234567"}
+    assert {headers.get("authorization") for _, headers in seen_by_other} == {None}
+    assert "tok-en-1234567" not in done.stderr
+
+
+def test_a_header_of_the_entry_comes_before_a_token_and_a_plain_address_gets_none(tmp_path):
+    env = {"HOME": str(tmp_path), "MCP_TOKEN_X_EXAMPLE": "t", "MCP_TOKEN_X_EXAMPLE_8080": "u"}
+
+    def headers(url, **given):
+        text = json.dumps({"mcpServers": {"x": {"url": url, **given}}})
+        (tmp_path / "m.json").write_text(text)
+        (made,) = servers.of(config.load({"mcp_config": str(tmp_path / "m.json")}, env, str(tmp_path)))
+        return dict(made.headers)
+
+    assert headers("https://x.example/mcp") == {"authorization": "Bearer t"}
+    assert headers("https://x.example:8080/mcp") == {"authorization": "Bearer u"}
+    assert headers("https://x.example/mcp", headers={"Authorization": "Bearer ${MCP_TOKEN_X_EXAMPLE_8080}"}) == {
+        "Authorization": "Bearer u"
+    }
+    assert headers("http://x.example/mcp") == {}
+    assert headers("https://y.example/mcp") == {}
 
 
 def test_an_event_stream_may_hold_news_and_questions_before_the_answer(served, connected, said):

@@ -367,6 +367,23 @@ def test_a_record_says_that_the_run_read_what_a_server_said(run_agent, tmp_path)
     assert data["provenance"] == [{"ref": "mcp:odd", "trust": "untrusted"}]
 
 
+def test_a_run_with_a_server_is_approved_later_with_other_arguments_and_replayed_without_the_server(run_agent, tmp_path):
+    server = ("--mcp-server", ODD_LINE)
+    said = script(tmp_path, ADD, {"text": "fifty", "expect": "50"})
+    waits = run_agent("assistant", *server, "--ask", "park", *said, "add")
+    assert waits.returncode == 5
+    assert "--approve, --deny or --edit JSON" in waits.stderr
+
+    without = run_agent("agent-log", "resume", "last", "--edit", '{"a": 20, "b": 30}')
+    assert without.returncode == 2
+    assert "had tools that are not here now: add, slow (give --mcp-server again)" in without.stderr
+    done = run_agent("agent-log", "resume", "last", *server, "--allow", "mcp:odd/add")
+    assert (done.returncode, done.stdout) == (0, "fifty\n"), done.stderr
+    assert 'add {"a": 20, "b": 30} -> 50' in run_agent("agent-log", "show", "last").stdout
+    replayed = run_agent("agent-log", "replay", "last")
+    assert (replayed.returncode, replayed.stdout) == (0, "fifty\n"), replayed.stderr
+
+
 def test_a_dying_server_is_shown_to_the_model_and_the_run_goes_on(run_agent, tmp_path):
     done = run_agent(
         "assistant",

@@ -384,22 +384,22 @@ def configured(rate=None, **extra):
 
 
 def test_only_what_is_asked_for_is_there_and_in_its_order(store):
-    assert list(resources.agent_guards(configured(), store)) == []
-    made = guards.chain(resources.agent_guards(configured((20.0, 60.0), tier="mid", dedup=60.0, daily_budget=1), store))
+    assert list(resources.agent_guards(None, configured(), store)) == []
+    made = guards.chain(resources.agent_guards(None, configured((20.0, 60.0), tier="mid", dedup=60.0, daily_budget=1), store))
 
     assert [each.place for each in made] == ["dedup", "budget", "breaker", "rate", "rate", "rate", "in_flight"]
-    assert len(list(resources.agent_guards(configured((20.0, 60.0)), store))) == 1
+    assert len(list(resources.agent_guards(None, configured((20.0, 60.0)), store))) == 1
 
 
 def test_a_store_that_cannot_be_used_leaves_limits_to_the_process_and_money_refused(tmp_path):
     (tmp_path / "file").write_text("no folder")
     store = open_store(tmp_path / "file" / "agents.db")
-    made = guards.chain(resources.agent_guards(configured((1.0, 60.0), concurrency=1, breaker="5/30"), store))
+    made = guards.chain(resources.agent_guards(None, configured((1.0, 60.0), concurrency=1, breaker="5/30"), store))
     assert guards.before(made, outward(), 0, 0.0) is guards.PROCEED
     assert isinstance(guards.before(made, outward(), 0, 0.0), guards.Delay)
     assert [text for text in store.notices if text.startswith("limits hold for this process only: ")] == store.notices
     assert len(store.notices) == 1
-    strict = guards.chain(resources.agent_guards(configured(cost_rate=(1.0, 3600.0)), store))
+    strict = guards.chain(resources.agent_guards(None, configured(cost_rate=(1.0, 3600.0)), store))
     assert guards.before(strict, outward(), 0, 0.0).error.status == 78
 
 

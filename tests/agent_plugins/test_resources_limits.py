@@ -82,6 +82,28 @@ def test_a_clock_that_was_set_back_gives_nothing_away():
     assert limits.take(row, TWENTY, 1, ticket("x", waits=False), 13.1) == 0.0
 
 
+def test_who_waits_for_a_slower_limit_does_not_keep_a_faster_one_from_draining():
+    row, hourly = {}, Bucket(1, 1 / 3600)
+    for number in range(20):
+        limits.take(row, TWENTY, 1, ticket(str(number)), 0.0)
+    for second in range(60):
+        assert limits.take(row, hourly, 1, ticket("slow", "low"), float(second)) > 0
+    free = [limits.take(row, TWENTY, 1, ticket(f"again{number}"), 60.0) for number in range(20)]
+
+    assert free == [0.0] * 20
+
+
+def test_what_a_larger_limit_let_in_counts_for_a_smaller_one_no_longer_than_its_time():
+    row, hourly = {}, Bucket(1, 1 / 3600)
+    for number in range(20):
+        limits.take(row, TWENTY, 1, ticket(str(number)), 100.0)
+
+    assert limits.take(row, hourly, 1, ticket("x", waits=False), 100.0) == pytest.approx(3600.0)
+    assert limits.take(row, hourly, 1, ticket("x", waits=False), 3699.0) > 0
+    assert limits.take(row, hourly, 1, ticket("x", waits=False), 3700.0) == 0.0
+    assert limits.take(row, hourly, 1, ticket("y", waits=False), 3700.0) == pytest.approx(3600.0)
+
+
 def test_higher_priority_is_served_first_and_equal_ones_in_the_order_they_came():
     bucket, row = Bucket(1, 1), {}
     limits.take(row, bucket, 1, ticket("first"), 0.0)

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from agent_core import Agent, tool
+from agent_core import Agent, config, tool
 from agent_core.events import Event
 from agent_core.store import open_store
-from agent_plugins.resources import inflight, readings
+from agent_plugins.resources import inflight, readings, tiers
 from agent_plugins.resources.shared import InStore
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -197,6 +197,44 @@ def test_a_tool_that_fails_for_now_rests_and_the_model_is_told(tmp_path):
     assert (done.output, count) == ("Done.", [2])
 
 
+def test_a_tool_may_bring_its_breaker_which_needs_no_flag_and_gives_way_to_one(tmp_path):
+    count = [0]
+
+    @tool(breaker="2/60")
+    def flaky(number: int) -> str:
+        """Fail for now."""
+        count[0] += 1
+        raise TimeoutError(f"no answer to {number}")
+
+    def run(name, expect, **flags):
+        script = tmp_path / "s.jsonl"
+        calls = [{"tool_calls": [{"name": "flaky", "arguments": {"number": number}}]} for number in range(3)]
+        script.write_text("".join(f"{json.dumps(line)}\n" for line in [*calls, {"text": "Done.", "expect": expect}]))
+        agent = Agent("tester - test", tools=[flaky], name="tester")
+        return agent.run("hi", provider="scripted", script=str(script), retry=0, data_dir=str(tmp_path / name), **flags).output
+
+    assert (run("a", "its breaker is open"), count) == ("Done.", [2])
+    assert (run("b", "no answer to 2", breaker="9/60"), count) == ("Done.", [5])
+
+
+def test_a_breaker_of_a_tool_that_makes_no_sense_is_a_configuration_error(tmp_path):
+    @tool(breaker="often")
+    def say() -> str:
+        """Say something."""
+        return "x"
+
+    agent = Agent("tester - test", tools=[say], name="tester")
+
+    assert agent.run("hi", provider="offline", data_dir=str(tmp_path)).status == 78
+
+
+def test_the_plugin_named_without_a_tier_means_the_middle_one():
+    def chosen(**flags):
+        return tiers.chosen(config.load({"data_dir": "x", **flags}, {"AGENT_PLUGINS": "agent_plugins.resources"}, "/"))
+
+    assert (chosen(), chosen(tier="low"), tiers.chosen(config.load({}, {}, "/"))) == ("mid", "low", "")
+
+
 def test_flags_that_make_no_sense_are_usage_errors(agent):
     for args, words in (
         (["--breaker", "x"], "--breaker: 'x' is not N/SECONDS"),
@@ -248,6 +286,20 @@ def test_a_refused_run_is_75_before_anything_is_sent_and_leaves_no_trace_of_itse
 
 
 # -- who uses nothing pays nothing ------------------------------------------------------------------------------------------------
+
+
+def test_a_run_with_everything_on_has_one_order_of_events(run_agent, tmp_path, store):
+    run_agent("agent-mem", "add", "the answer is 42")
+    calls = [{"tool_calls": [{"name": "calc", "arguments": {"expression": "6*7"}}]}, {"text": "42", "expect": "42"}]
+    (tmp_path / "s.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in calls))
+    flags = ("--memory", "--back-pressure", "100/75", "--breaker", "5/30", "--rate", "20/min", "--session", "s")
+    done = run_agent("assistant", *flags, "--provider", "scripted", "--script", "s.jsonl", "what is the answer?")
+    assert (done.returncode, done.stdout) == (0, "42\n")
+
+    (run,) = store.runs(None, "assistant")
+    events = store.events(run.id)
+    assert [event.kind for event in events] == ["run.started", "model.replied", "tool.started", "tool.finished", "model.replied", "run.finished"]  # fmt: skip
+    assert events[0].data["provenance"][0]["ref"].startswith("memory:")
 
 
 def test_an_agent_without_these_flags_imports_nothing_of_them(clean_environment):
