@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 MIGRATION = """
@@ -138,21 +138,47 @@ def _note(path: Path, line: str) -> None:
             size = os.fstat(descriptor).st_size
         finally:
             os.close(descriptor)
-        if size > _KEPT_BYTES:
-            _shorten(file)
+        if size > _KEPT_BYTES or _part(file).exists():
+            with _alone(file):
+                _shorten(file)
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Hold the lock of the folder, so that one process at a time replaces the file; what a killed one left is removed."""
+    import fcntl
+
+    lock = os.open(file.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _part(file).unlink(missing_ok=True)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _part(file: Path) -> Path:
+    return file.with_name(f"{file.name}.part")
 
 
 def _shorten(file: Path) -> None:
     """Drop the older half of the heads. A head that another process notes meanwhile may be lost: the next one says as much."""
+    if file.stat().st_size <= _KEPT_BYTES:
+        return  # another process has done it
     lines = [line for line in file.read_bytes().split(b"\n") if line]
     heads = [line for line in lines if line.startswith(b"head ")]
     kept = [line for line in lines if not line.startswith(b"head ")] + heads[len(heads) // 2 :]
-    rewrite(file, kept)
+    _replace(file, kept)
 
 
 def rewrite(file: Path, lines: Iterable[bytes]) -> None:
     """Replace the file's lines at once."""
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    with _alone(file):
+        _replace(file, lines)
+
+
+def _replace(file: Path, lines: Iterable[bytes]) -> None:
+    part = _part(file)
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         os.write(descriptor, b"".join(line + b"\n" for line in lines))

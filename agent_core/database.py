@@ -217,9 +217,14 @@ def _migrate(connection: Any, path: Path, migrations: Sequence[str]) -> None:
         raise
 
 
+def _version_now(connection: Any) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
 def _version(connection: Any, path: Path, known: int) -> int:
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    # In this order: another process may make the tables meanwhile, and sets the version with them.
     tables: int = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    version = _version_now(connection)
     if version > known:
         raise StoreError(
             f"the store {path} was written by a newer version (schema {version}; this program knows {known})",
@@ -231,16 +236,26 @@ def _version(connection: Any, path: Path, known: int) -> int:
 
 
 def _backup(connection: Any, path: Path, version: int) -> None:
-    """Copy the file before its tables change. Outside the migration's transaction: inside, it would wait for itself for ever."""
+    """Copy the file before its tables change. Outside the migration's transaction: inside, it would wait for itself for ever.
+
+    The copy gets its name when it is whole: one that a killed process began is begun anew.
+    """
     copy = path.with_name(f"{path.name}.v{version}")
+    part = copy.with_name(f"{copy.name}.part")
     if copy.exists():
         return
-    _make_private(copy)
-    target = driver().connect(copy)
-    try:
-        connection.backup(target)
-    finally:
-        target.close()
+    with _alone(path):
+        for left in (part, part.with_name(f"{part.name}-journal")):
+            left.unlink(missing_ok=True)
+        if copy.exists() or _version_now(connection) != version:
+            return
+        _make_private(part)
+        target = driver().connect(part)
+        try:
+            connection.backup(target)
+        finally:
+            target.close()
+        part.rename(copy)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -541,16 +541,22 @@ def changing(path: str) -> Iterator[None]:
         raise ConfigError(f"cannot write {path}: {error.strerror}", hint="check the folder's permissions") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        with suppress(OSError):
+            os.unlink(_part(path))  # noqa: PTH108 - what a killed process left; whoever writes it holds the lock
         yield
     finally:
         os.close(lock)
+
+
+def _part(path: str) -> str:
+    return f"{path}.part"
 
 
 def write_private(path: str, data: Mapping[str, Any]) -> None:
     """Replace a TOML file (0600) at once; when this returns, the disk has it. Inside `changing`. ConfigError."""
     import tomli_w
 
-    part = f"{path}.{os.getpid()}.part"
+    part = _part(path)
     try:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:

@@ -8,6 +8,7 @@
     agent-mem undo                                      take the latest upkeep back
     agent-mem export > memory.jsonl; agent-mem import memory.jsonl
     agent-mem clear --session NAME                      begin a conversation anew
+    agent-mem index --embed openai/text-embedding-3-small; agent-mem recall "memory safety" --embed openai/text-embedding-3-small
     agent-mem stats
 
 Any agent run with `--memory` is given what has to do with its input, may remember, recall and forget by itself, and leaves an
@@ -16,7 +17,8 @@ episode behind. Kinds: long (fades: importance · e^(-age/30 days)), semantic (f
 
     score = similarity + importance + 0.2 · recency + 0.1 · frequency
 
-Similarity knows words and their stems, not meanings. Without a model upkeep's summaries are sentences of the items themselves; with
+Similarity knows words and their stems; with `--embed PROVIDER/MODEL` (or `embed` in agents.toml) meanings, by the vectors of that
+model: then questions and items are sent there. Without a model upkeep's summaries are sentences of the items themselves; with
 one set up (or `--provider`) the model writes them. docs/memory.md has every formula, setting and promise.
 
     $ agent-mem add "Ownership prevents data races" --kind long --importance 0.9
@@ -27,6 +29,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -38,7 +41,7 @@ from agent_core.task import Answer
 from agent_plugins.memory.items import KINDS, OF_A_SESSION, RECALLED, TRUSTED, UNTRUSTED, Item, kind_of, of_row, row_of, to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from agent_core.cli import Command
     from agent_plugins.memory.keep import Memory
@@ -96,6 +99,7 @@ def add(  # noqa: PLR0913, PLR0917 - a command's parameters are its flags
     key: str = "",
     namespace: str = "",
     role: str = "",
+    dry_run: bool = False,
 ) -> Answer:
     """Remember a text; without words (or with -) standard input, which is marked as untrusted. Prints the item's id.
 
@@ -108,6 +112,7 @@ def add(  # noqa: PLR0913, PLR0917 - a command's parameters are its flags
         key: the name of a kv, working or entity item; a kv or working item under that key is replaced
         namespace: the agent (or, for buffer and working, the session) it belongs to; everybody's without
         role: who said it (buffer)
+        dry_run: say what would be done, and do nothing
     """
     found = kind_of(kind)
     _share(importance, "importance")
@@ -116,9 +121,11 @@ def add(  # noqa: PLR0913, PLR0917 - a command's parameters are its flags
     said = " ".join(words) or _stdin(command)
     owner = namespace or (command.settings.session if found in OF_A_SESSION else "")
     item = Item("", found, said, importance, tuple(tag or ()), key, owner, role, trust=trust)
-    if command.flag("dry_run"):
+    if dry_run:
         ready = _looked_at(command).ready(item)
-        return Answer(f"would add {ready.kind}, {ready.tokens} tokens", {"id": "", "kind": ready.kind, "tokens": ready.tokens})
+        return Answer(
+            f"would add {ready.kind}, about {ready.tokens} tokens", {"id": "", "kind": ready.kind, "tokens": ready.tokens}
+        )
     kept, evicted = _memory(command).put(item)
     if kept.text != said.strip():
         command.out.say("what looked like a secret was left out")
@@ -149,6 +156,7 @@ def recall(  # noqa: PLR0913, PLR0917 - a command's parameters are its flags
     memory_tokens: int | None = None,
     explain: bool = False,
     now: str = "",
+    dry_run: bool = False,
 ) -> Answer:
     """Print the items with the best scores for a query, best first.
 
@@ -160,11 +168,12 @@ def recall(  # noqa: PLR0913, PLR0917 - a command's parameters are its flags
         tag: only items with that tag (all of them, if given several times)
         key: only items under that key
         namespace: only what belongs to that agent (or session)
-        match: by text (stems, phrases), by vector (TF-IDF), or the larger of both
+        match: by text (stems, phrases), by vector (TF-IDF; with --embed of that model), or the larger of both
         min_similarity: only items at least that similar
         memory_tokens: at most so many tokens together
         explain: show the terms of the score
         now: as of then (+30d, 2026-09-01)
+        dry_run: do not count it as a use of the items, and send nothing
     """
     from agent_plugins.memory import recall as recalling
 
@@ -172,24 +181,39 @@ def recall(  # noqa: PLR0913, PLR0917 - a command's parameters are its flags
         raise UsageError(f"-k {k} is less than 1", hint="-k 5")
     memory, moment = _looked_at(command), _moment(now)
     found = _chosen(memory, kind or RECALLED, tag, key, namespace)
+    asked = " ".join(query)
+    model, meant = _meant(command, memory, found, asked) if match != "text" else ("", {})
     hits = [
         hit
-        for hit in recalling.recall(found, " ".join(query), memory.rules, moment, match)
+        for hit in recalling.recall(found, asked, memory.rules, moment, match, meant)
         if hit.similarity >= _share(min_similarity, "min-similarity")
     ]
     best = recalling.limited(hits, k, memory_tokens)
-    if not now and not command.flag("dry_run"):
+    if not now and not dry_run:
         memory.touch([hit.item for hit in best], moment)
-    rows = [_hit(hit, explain=explain) for hit in best]
+    rows = [_hit(hit, explain=explain, vector=model if hit.item.id in meant else "") for hit in best]
     return Answer("\n".join(_hit_line(row) for row in rows), rows)
 
 
-def _hit(hit: Any, *, explain: bool) -> dict[str, Any]:
+def _meant(command: Command, memory: Memory, found: Sequence[Item], asked: str) -> tuple[str, Mapping[str, float]]:
+    """Return the model of --embed, and how near items are by its vectors; nothing without it."""
+    if not command.settings.extra.get("embed") or command.flag("dry_run"):
+        return "", {}
+    from agent_plugins.memory import meaning
+
+    near = meaning.near(memory, found, asked, command.remaining())
+    for notice in near.notices:
+        command.out.say(notice)
+    return near.model, near.likeness
+
+
+def _hit(hit: Any, *, explain: bool, vector: str) -> dict[str, Any]:
     row = {"id": hit.item.id, "text": hit.item.whole, "score": round(hit.score, 4), "importance": round(hit.importance, 4)}
     if not explain:
         return row
     terms = {name: round(getattr(hit, name), 4) for name in ("similarity", "recency", "frequency")}
-    return {**row, **terms, "kind": hit.item.kind, "tags": list(hit.item.tags), "trust": hit.item.trust}
+    row |= {**terms, "kind": hit.item.kind, "tags": list(hit.item.tags), "trust": hit.item.trust}
+    return {**row, "vector": vector} if vector else row
 
 
 def _hit_line(row: dict[str, Any]) -> str:
@@ -266,7 +290,7 @@ def _plain(value: Any) -> str:
     return _line(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def forget(command: Command, id: list[str], tag: list[str] | None = None, kind: str = "") -> Answer:  # noqa: A002
+def forget(command: Command, id: list[str], tag: list[str] | None = None, kind: str = "", dry_run: bool = False) -> Answer:  # noqa: A002
     """Remove items for good, with all that they had replaced.
 
     Args:
@@ -274,13 +298,39 @@ def forget(command: Command, id: list[str], tag: list[str] | None = None, kind: 
         id: their ids, or the beginnings
         tag: everything with that tag (all of them, if given several times)
         kind: with --tag: only items of that kind
+        dry_run: say what would be done, and do nothing
     """
     if bool(id) == bool(tag):
         raise UsageError("forget needs ids or --tag", hint="agent-mem forget ID, or agent-mem forget --tag TAG")
     memory = _memory(command)
     wanted = [memory.find(each) for each in id] if id else _chosen(memory, kind, tag, "", "", ended=True)
-    gone = wanted if command.flag("dry_run") else memory.forget(wanted)
-    return Answer(f"{'would forget' if command.flag('dry_run') else 'forgot'} {len(gone)}", [item.id for item in gone])
+    gone = wanted if dry_run else memory.forget(wanted)
+    return Answer(f"{'would forget' if dry_run else 'forgot'} {len(gone)}", [item.id for item in gone])
+
+
+def index(command: Command, kind: str = "", dry_run: bool = False) -> Answer:
+    """Make the vectors that items lack, with the model of --embed PROVIDER/MODEL; `recall --embed` makes up to 63 by itself.
+
+    Args:
+        command: the call
+        kind: only items of that kind
+        dry_run: say what would be done, and do nothing
+    """
+    from agent_core import money
+    from agent_plugins.memory import meaning
+
+    memory = _looked_at(command)
+    embedder = meaning.wanted(command.remaining(), memory)
+    if embedder is None:
+        raise UsageError("index needs --embed PROVIDER/MODEL", hint="agent-mem index --embed openai/text-embedding-3-small")
+    found = _chosen(memory, kind or RECALLED, None, "", "")
+    left = len(meaning.missing(found, embedder.name))
+    if dry_run:
+        return Answer(f"would make {left} vectors of {embedder.name}", {"model": embedder.name, "made": 0, "missing": left})
+    for done in meaning.index(memory, found, embedder) if left else ():
+        command.out.say(f"{done:,} of {left:,}")
+    text = f"made {left} vectors of {embedder.name}, {len(found)} items have one"
+    return Answer(text, {"model": embedder.name, "made": left, "missing": 0, "cost_usd": money.text(embedder.cost)})
 
 
 # --- upkeep and undo ---------------------------------------------------------------------------------------------------------
@@ -294,6 +344,7 @@ def upkeep(  # noqa: PLR0913, PLR0917 - a command's parameters are its flags
     cosine: float | None = None,
     by: Literal["turns", "tokens"] | None = None,
     due: bool = False,
+    dry_run: bool = False,
 ) -> Answer:
     """Keep memory small: decay, merge, consolidate, compress, sweep; `--dry-run` says what would be done.
 
@@ -305,13 +356,13 @@ def upkeep(  # noqa: PLR0913, PLR0917 - a command's parameters are its flags
         cosine: merge what is more alike than that, instead of 0.85
         by: compress conversations that have too many turns, or too many tokens
         due: only the policies whose interval is over (for a timer)
+        dry_run: say what would be done, and do nothing
     """
     from agent_core.running import store_path
     from agent_plugins.memory import compress, runs
     from agent_plugins.memory import upkeep as keeping
 
-    dry = bool(command.flag("dry_run"))
-    memory, moment = (_looked_at if dry else _memory)(command), _moment(now)
+    memory, moment = (_looked_at if dry_run else _memory)(command), _moment(now)
     rules = memory.rules
     if cosine is not None:
         rules = replace(rules, merge_cosine=_share(cosine, "cosine"))
@@ -320,7 +371,7 @@ def upkeep(  # noqa: PLR0913, PLR0917 - a command's parameters are its flags
     policies = tuple(name for name in keeping.POLICIES if name in (only or keeping.POLICIES))
     if due:
         policies = tuple(name for name in policies if moment - memory.mark(name) >= _interval(memory, name))
-    wanted = keeping.Wanted(moment, policies, kind_of(kind) if kind else "", compress.extracted if dry else _writer(command))
+    wanted = keeping.Wanted(moment, policies, kind_of(kind) if kind else "", compress.extracted if dry_run else _writer(command))
     logged = runs.sessions(command.store()) if "compress" in policies and store_path(command.settings).exists() else {}
     made: list[Plan] = []
 
@@ -328,9 +379,9 @@ def upkeep(  # noqa: PLR0913, PLR0917 - a command's parameters are its flags
         made.append(keeping.plan(items, logged, rules, wanted))
         return made[-1].change
 
-    if dry:
+    if dry_run:
         make(memory.items(ended=True))
-        return Answer(_said(made[-1], dry=dry), _planned(made[-1], ""))
+        return Answer(_said(made[-1], dry=dry_run), _planned(made[-1], ""))
     _, number = memory.apply(make, moment)
     _done(memory, wanted)
     return _told(command, made[-1], number)
@@ -377,7 +428,10 @@ def _planned(plan: Plan, number: str) -> dict[str, Any]:
     kept = [{"id": item.id, "kind": item.kind, "importance": round(importance, 4)} for item, importance in plan.kept]
     ended = [{"id": item.id, "reason": item.reason, "superseded_by": item.superseded_by} for item in plan.change.ended]
     made = [{"id": item.id, "kind": item.kind, "text": item.text, "supersedes": list(item.supersedes)} for item in plan.change.made]
-    return {"change": number, "kept": kept, "ended": ended, "made": made, "removed": [item.id for item in plan.change.gone]}
+    return {
+        "change": number, "kept": kept, "ended": ended, "made": made, "removed": [item.id for item in plan.change.gone],
+        "tokens_saved": plan.counts.get("tokens saved", 0),
+    }  # fmt: skip
 
 
 def _writer(command: Command) -> Any:
@@ -424,16 +478,10 @@ def undo(command: Command, change: list[str]) -> Answer:
         command: the call
         change: its number, as `stats` shows it
     """
-    _no_dry_run(command, "undo")
     if len(change) > 1:
         raise UsageError("undo takes one CHANGE", hint="agent-mem stats shows them")
     again, gone = _memory(command).undo(change[0] if change else "")
     return Answer(f"restored {again}, removed {gone}", {"restored": again, "removed": gone})
-
-
-def _no_dry_run(command: Command, name: str) -> None:
-    if command.flag("dry_run"):
-        raise UsageError(f"{name} has no --dry-run", hint="agent-mem stats shows what there is")
 
 
 # --- export, import, clear, stats --------------------------------------------------------------------------------------------
@@ -459,23 +507,24 @@ def export(
     return Answer("\n".join(lines), [json.loads(line) for line in lines])
 
 
-def import_(command: Command, file: list[str], trusted: bool = False) -> Answer:
+def import_(command: Command, file: list[str], trusted: bool = False, dry_run: bool = False) -> Answer:
     """Take items from JSON lines (or one JSON object of key-value pairs): all of them, or none.
 
     Args:
         command: the call
         file: the file; - or nothing is standard input
         trusted: believe what the file says about trust; without it all of it is untrusted
+        dry_run: say what would be done, and do nothing
     """
     memory = _memory(command)
     items = [memory.ready(item) for item in _imported("".join(_texts(command, file)), believed=trusted)]
-    if not command.flag("dry_run"):
+    if not dry_run:
         from agent_plugins.memory import keep
 
         memory.store.items_write({keep.place_of(item): to_json(item) for item in items})
         for kind, namespace in sorted({(item.kind, item.namespace) for item in items}):
             memory.evict(kind, namespace)
-    return Answer(f"{'would import' if command.flag('dry_run') else 'imported'} {len(items)}", [item.id for item in items])
+    return Answer(f"{'would import' if dry_run else 'imported'} {len(items)}", [item.id for item in items])
 
 
 def _texts(command: Command, files: Sequence[str]) -> Iterable[str]:
@@ -501,7 +550,8 @@ def _imported(text: str, *, believed: bool) -> Iterable[Item]:
             continue
         try:
             item = of_row(_json(line))
-            yield item if believed else replace(item, trust=UNTRUSTED)
+            # A vector that somebody else made could be near to everything.
+            yield item if believed else replace(item, trust=UNTRUSTED, embedding={})
         except InputError as error:
             raise InputError(f"line {number}: {error}", hint=error.hint) from None
 
@@ -532,7 +582,6 @@ def clear(command: Command, session: str = "", kind: str = "") -> Answer:
         session: which conversation
         kind: only items of that kind; the runs stay in the session
     """
-    _no_dry_run(command, "clear")
     if not session:
         raise UsageError("clear needs --session NAME", hint="agent-mem forget removes other items")
     memory = _memory(command)
@@ -553,7 +602,9 @@ def stats(command: Command) -> Answer:
     table = [("KIND", "ITEMS", "TOKENS", "CAPACITY", "UNTRUSTED", "ENDED"), *(_cells(row) for row in rows)] if rows else []
     lines = [f"{cells[0]:<9}" + "".join(f" {cell:>9}" for cell in cells[1:]) for cells in table]
     lines += [f"change {each['change']}: {each['what']}, ended {each['ended']}, made {each['made']}" for each in changes]
-    return Answer("\n".join(lines), {"kinds": rows, "changes": changes})
+    made = Counter(model for item in everything if not item.ended and (model := item.embedding.get("model")))
+    lines += [f"vectors of {_line(str(model))}: {count}" for model, count in sorted(made.items())]
+    return Answer("\n".join(lines), {"kinds": rows, "changes": changes, "vectors": dict(sorted(made.items()))})
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -577,7 +628,7 @@ def _row(memory: Memory, kind: str, items: Sequence[Item], now: float) -> dict[s
 writer = Agent("agent-mem-writer - write one summary of several notes.", SYSTEM, stdin="none")
 agent = Agent(
     __doc__,
-    commands=[add, recall, list_, show, forget, upkeep, undo, export, import_, clear, stats],
+    commands=[add, recall, list_, show, forget, index, upkeep, undo, export, import_, clear, stats],
     examples=[
         'agent-mem add "Ownership prevents data races" --kind long --importance 0.9',
         'agent-mem recall "ownership safety" -k 2 --json',

@@ -44,6 +44,7 @@ class Item:
 
     `ended`: when it stopped to count, for `reason` (merge, decay, …) and in favour of `superseded_by`; it stays until the grace
     time is over. `trust` is untrusted where somebody else may have written part of it; `private` where not everybody may see it.
+    `embedding`: its vector (see meaning.py), if there ever was a reason to make one.
     """
 
     id: str
@@ -66,6 +67,7 @@ class Item:
     ended: float = 0.0
     reason: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
+    embedding: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def used(self) -> float:
@@ -83,7 +85,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "id": (str,), "kind": (str,), "text": (str,), "key": (str,), "namespace": (str,), "role": (str,), "run": (str,),
     "trust": (str,), "superseded_by": (str,), "reason": (str,), "importance": _FIGURE, "created": _FIGURE,
     "accessed": _FIGURE, "ended": _FIGURE, "accesses": (int,),
-    "tokens": (int,), "private": (bool,), "tags": (list,), "supersedes": (list,), "details": (dict,),
+    "tokens": (int,), "private": (bool,), "tags": (list,), "supersedes": (list,), "details": (dict,), "embedding": (dict,),
 }  # fmt: skip
 _NAMES = tuple(each.name for each in fields(Item))
 _DEFAULTS = {name: getattr(Item("", "", ""), name) for name in _NAMES}
@@ -151,6 +153,7 @@ def row_of(item: Item, rules: Rules, now: float) -> dict[str, Any]:
     """Return an item for people and scripts; `importance` is what is left of it now, `importance_stored` what it began with."""
     row = {name: getattr(item, name) for name in _NAMES}
     row |= {"importance": round(rules.importance(item, now), 4), "importance_stored": item.importance}
+    row["embedding"] = str(item.embedding.get("model", ""))  # the numbers are for `agent-mem export`
     return {**row, "tags": list(item.tags), "supersedes": list(item.supersedes), "details": dict(item.details)}
 
 

@@ -4,8 +4,9 @@
 
 score = similarity + importance + recency_weight · recency + frequency_weight · frequency, where
 
-    similarity   vector: cosine of TF-IDF vectors. text: Σ idf of the question's words that the item has / Σ idf of all of them, as
-                 SQLite FTS5 finds them (words cut to their stems, accents ignored, "phrases in quotes"). hybrid: the larger one
+    similarity   vector: cosine of TF-IDF vectors (with --embed a model's, see meaning.py). text: Σ idf of the question's words
+                 that the item has / Σ idf of all of them, as SQLite FTS5 finds them (words cut to their stems, accents ignored,
+                 "phrases in quotes"). hybrid: the larger one
     importance   what decay has left of it
     recency      exp(-recency_per_hour · hours since it was made or last recalled)
     frequency    log(1 + times recalled) / log(1 + most times any item was)
@@ -17,12 +18,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from agent_plugins.memory import score, vectors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from agent_plugins.memory.items import Item, Rules
 
@@ -43,12 +45,17 @@ class Hit:
     frequency: float
 
 
-def recall(items: Sequence[Item], question: str, rules: Rules, now: float, match: str = "hybrid") -> list[Hit]:
+def recall(
+    items: Sequence[Item], question: str, rules: Rules, now: float, match: str = "hybrid",
+    likeness: Mapping[str, float] = MappingProxyType({}),
+) -> list[Hit]:  # fmt: skip
     """Return all items with their scores, best first; equal ones newest first.
 
-    Without a question (nothing but stop words in it) similarity is 0 and the rest of the score decides.
+    Without a question (nothing but stop words in it) similarity is 0 and the rest of the score decides. `likeness`: by id, how near
+    items are by the vectors of a model (meaning.py); it takes the place of the cosine of words.
     """
-    near = similarities([_searched(item) for item in items], question, match if rules.use_embeddings else "text")
+    known = [likeness.get(item.id) for item in items]
+    near = similarities([_searched(item) for item in items], question, match if rules.use_embeddings else "text", known)
     most = max((item.accesses for item in items), default=0)
     hits = [_hit(item, similar, rules, now, most) for item, similar in zip(items, near, strict=True)]
     return sorted(hits, key=lambda hit: (-hit.score, -hit.item.created, hit.item.id))
@@ -84,15 +91,16 @@ def limited(hits: Sequence[Hit], count: int, most_tokens: int | None) -> list[Hi
     return kept
 
 
-def similarities(texts: Sequence[str], question: str, match: str = "hybrid") -> list[float]:
-    """Return how much each text has to do with the question, from 0 to 1."""
+def similarities(texts: Sequence[str], question: str, match: str = "hybrid", known: Sequence[float | None] = ()) -> list[float]:
+    """Return how much each text has to do with the question, from 0 to 1; `known`: what a model's vectors say of some."""
     asked = vectors.words(question)[:MOST_TERMS]
-    if not asked or not texts:
-        return [0.0] * len(texts)
-    by_text = _by_text(texts, question) if match != "vector" else [0.0] * len(texts)
+    by_text = _by_text(texts, question) if match != "vector" and asked and texts else [0.0] * len(texts)
     if match == "text":
         return by_text
-    by_vector = vectors.Corpus([vectors.words(text) for text in texts]).search(asked)
+    said = known or [None] * len(texts)
+    corpus = vectors.Corpus([vectors.words(text) for text in texts]) if asked and None in said else None
+    by_words = corpus.search(asked) if corpus is not None else [0.0] * len(texts)
+    by_vector = [words if meant is None else meant for words, meant in zip(by_words, said, strict=True)]
     return [max(pair) for pair in zip(by_text, by_vector, strict=True)]
 
 

@@ -22,7 +22,7 @@ from agent_core import taint
 from agent_core.errors import AgentError
 from agent_core.messages import assistant, user
 from agent_core.task import DATA_RULE, compose, split
-from agent_plugins.memory import keep, recall, upkeep
+from agent_plugins.memory import keep, meaning, recall, upkeep
 from agent_plugins.memory.items import RECALLED, TRUSTED, UNTRUSTED, Item
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ def prepared(agent: Agent, job: Job, settings: Settings, store: Store) -> Job | 
         seen = visible(memory, agent.name)
         said = {turn.run for turn in turns(store, job.session)} if job.session else set()
         fresh = [item for item in seen if item.kind != "episodic" or item.run not in said]  # the history has the others
-        given = [*_episodes(memory, job), *_working(memory, settings), *_recalled(memory, fresh, job, settings)]
+        found, meant = _recalled(memory, fresh, job, settings)
+        given = [*_episodes(memory, job), *_working(memory, settings), *found]
         history = _shortened(memory, job, store)
         hidden = agent.tools.get("recall") is not None and any(not item.namespace and item.trust != TRUSTED for item in seen)
     except AgentError as error:
@@ -63,9 +64,11 @@ def prepared(agent: Agent, job: Job, settings: Settings, store: Store) -> Job | 
     if hidden:
         # The tool `recall` may hand out what is not to be trusted, whenever the model asks: the run is what it could become.
         sources.append({"ref": "memory", "trust": UNTRUSTED})
-    if not sources and history is job.history:
+    store.notices += meant.notices
+    if not sources and history is job.history and not meant.cost:
         return None
-    return replace(job, history=(*history, *_told(given)), provenance=(*job.provenance, *sources))
+    told = (*history, *_told(given))
+    return replace(job, history=told, provenance=(*job.provenance, *sources), charged=job.charged + meant.cost)
 
 
 def _told(given: Sequence[Item]) -> tuple[Message, ...]:
@@ -82,19 +85,21 @@ def _source(ref: str, items: Sequence[Item]) -> dict[str, Any]:
     return {"ref": ref, "trust": TRUSTED if trusted else UNTRUSTED, **labels}
 
 
-def _recalled(memory: Memory, found: list[Item], job: Job, settings: Settings) -> list[Item]:
-    """Return the items to be given, best first: those that share a word with the input, and those of standing importance."""
+def _recalled(memory: Memory, found: list[Item], job: Job, settings: Settings) -> tuple[list[Item], meaning.Near]:
+    """Return the items to be given, best first: those that are like the input, and those of standing importance."""
     count = settings.extra.get("memory_recalls", 3)
+    asked = question(job.message.text)
     if not found or not count:
-        return []
+        return [], meaning.Near()
+    meant = meaning.near(memory, found, asked, settings)
     now = time.time()
     rules = memory.rules
     least = max(rules.min_similarity, 1e-9)
-    hits = recall.recall(found, question(job.message.text), rules, now)
+    hits = recall.recall(found, asked, rules, now, likeness=meant.likeness)
     wanted = [hit for hit in hits if hit.similarity >= least or hit.importance >= rules.standing_importance]
     given = [hit.item for hit in recall.limited(wanted, count, settings.extra.get("memory_tokens"))]
     memory.touch(given, now)
-    return given
+    return given, meant
 
 
 def visible(memory: Memory, agent: str) -> list[Item]:
@@ -320,7 +325,7 @@ def _of_sources(provenance: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _of_tool(event: Event, arguments: Mapping[str, Any], agent: Agent, settings: Settings) -> frozenset[str]:
-    from agent_core.running import make_policy
+    from agent_core.fittings import make_policy
 
     tool = agent.tools.get(str(event.data.get("name")))
     if tool is None:

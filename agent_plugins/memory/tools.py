@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from agent_core.tool import Context, ToolError, tool
-from agent_plugins.memory import keep, runs
+from agent_plugins.memory import keep, meaning, runs
 from agent_plugins.memory import recall as recalling
 from agent_plugins.memory.items import UNTRUSTED, Item
 
@@ -75,8 +75,11 @@ def recall(context: Context, query: str = "", key: str = "", count: int = 3) -> 
             return NOT_FOUND
         memory.touch(found, time.time())
         return {"items": [_row(item) for item in found[:MOST]]}
+    seen = runs.visible(memory, "")
+    meant = meaning.near(memory, seen, query, replace(context.settings, timeout=context.remaining(meaning.PATIENCE)))
+    context.charge(meant.cost)
     now = time.time()
-    hits = recalling.recall(runs.visible(memory, ""), query, memory.rules, now)
+    hits = recalling.recall(seen, query, memory.rules, now, likeness=meant.likeness)
     near = [hit for hit in hits if hit.similarity >= max(memory.rules.min_similarity, 1e-9)]
     chosen = recalling.limited(near, max(1, min(count, MOST)), None)
     memory.touch([hit.item for hit in chosen], now)

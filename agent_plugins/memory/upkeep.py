@@ -140,7 +140,7 @@ def _merged(alike: Sequence[Item], rules: Rules, now: float) -> Item:
     tags = tuple(dict.fromkeys(tag for item in alike for tag in item.tags))
     ids = tuple(sorted(item.id for item in alike))
     return replace(
-        first, id=id_of("merge", *ids), text=text, tags=tags, tokens=score.tokens(text), supersedes=ids, run="",
+        first, id=id_of("merge", *ids), text=text, tags=tags, tokens=score.tokens(text), supersedes=ids, run="", embedding={},
         accesses=sum(item.accesses for item in alike), accessed=max(item.accessed for item in alike),
         trust=compress.least_trust(alike), private=any(item.private for item in alike),
     )  # fmt: skip
@@ -191,6 +191,7 @@ def _compress(work: _Work, rules: Rules, wanted: Wanted) -> None:
         return
     for turns in conversations(work.live.values(), work.conversations).values():
         made = shortened(turns, rules, wanted.now, wanted.write)
+        work.counts["tokens saved"] = work.counts.get("tokens saved", 0) + made.tokens_saved
         by = {id_: episode.id for episode in made.episodes for id_ in episode.supersedes}
         kept = {turn.id for turn in made.kept}
         for turn in turns:

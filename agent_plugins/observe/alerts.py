@@ -207,12 +207,7 @@ def _is_gone(events: Any) -> bool:
     from agent_core import lineage
 
     start = next((event for event in reversed(events) if event.kind == "run.started"), None)
-    facts = start.data.get("lineage") if start is not None and start.data.get("fork_at") is None else None
-    if not isinstance(facts, dict) or not isinstance(facts.get("pid"), int) or not isinstance(facts.get("ticks"), int):
-        return False
-    if f"{facts.get('boot')}{facts.get('ns')}" != lineage.boot():
-        return bool(facts.get("ns") == lineage.boot()[13:])  # the same place before its last start; elsewhere nobody can know
-    return bool(lineage.started(facts["pid"]) != facts["ticks"])
+    return start is not None and start.data.get("fork_at") is None and lineage.is_gone(start.data.get("lineage"))
 
 
 def _waiting(rule: Rule, store: Store) -> list[str]:

@@ -21,7 +21,7 @@ def agent_events(agent: Any, settings: Any) -> Sequence[Callable[[Event], None]]
     if path:
         from agent_plugins.observe import logs
 
-        found.append(logs.Log(path, logs.levels(settings.extra.get("log_level") or "info"), _say(agent, settings)))
+        found.append(logs.Log(*logs.chosen(path, settings.extra.get("log_level") or "info"), _say(agent, settings)))
     if url:
         from agent_plugins.observe import otel
 

@@ -1,6 +1,7 @@
 """logs - the events of a run as structured logs: one JSON object a line, filtered by part and level (`--log`, `--log-level`).
 
     assistant "hi" --log run.jsonl --log-level warning,model=debug,tool=info
+    AGENT_LOG=info,model=debug assistant "hi"        # to stderr; so does --log -
 
 A part is the first word of an event's kind: run, model, tool, call, wait, node, step, notice and so on. Levels: debug, info,
 warning, error, off. What was said (texts, arguments) is only written for a part at debug, shortened; names, numbers and errors
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from agent_core.events import Event
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "off": 100}
+_SAME = {"trace": "debug", "warn": "warning"}
 SHOWN = 2000
 _AT_DEBUG = frozenset({"all.finished", "tool.started", "call.started", "node.started", "step.started", "metric"})
 _PLAIN = (
@@ -40,10 +42,22 @@ def levels(text: str) -> dict[str, int]:
     found = {"": LEVELS["info"]}
     for word in filter(None, (each.strip() for each in text.split(","))):
         part, equals, level = word.rpartition("=")
-        if level.lower() not in LEVELS or (equals and not part.strip()):
+        level = _SAME.get(level.lower(), level.lower())
+        if level not in LEVELS or (equals and not part.strip()):
             raise UsageError(f"--log-level: {word[:40]!r} is no LEVEL or PART=LEVEL", hint=f"levels: {', '.join(LEVELS)}")
-        found[part.strip().lower()] = LEVELS[level.lower()]
+        found[part.strip().lower()] = LEVELS[level]
     return found
+
+
+def chosen(log: str, level: str) -> tuple[str, dict[str, int]]:
+    """Return where the log goes (- for stderr) and the levels: a filter in the place of a file means stderr.
+
+    A file that has the name of a level is `./debug`. UsageError for a level that does not exist.
+    """
+    try:
+        return "-", levels(log)
+    except UsageError:
+        return log, levels(level)
 
 
 def level_of(event: Event) -> str:

@@ -10,8 +10,8 @@ import os
 from typing import TYPE_CHECKING
 
 from agent_core import chain
-from agent_core.errors import Failed, MissingInput, UsageError
-from agent_plugins.observe.verify import Notes, keys_of, notes_of
+from agent_core.errors import Failed, InputError, MissingInput, UsageError
+from agent_plugins.observe.verify import Notes, heads_of, keys_of, notes_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,10 @@ _MOST = 64 << 20
 
 
 def read(path: Path, *more: str) -> Notes:
-    """Return the notes of the store at a path, with those in more files. MissingInput for one that cannot be read."""
+    """Return the notes of the store at a path, with those in more files.
+
+    MissingInput for one that cannot be read, InputError for one that notes nothing.
+    """
     return notes_of(_lines(chain.outside(path)), *(_given(name) for name in more))
 
 
@@ -36,9 +39,12 @@ def _lines(file: Path) -> list[str]:
 def _given(name: str) -> list[str]:
     try:
         with open(name, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - a name from the command line
-            return file.read(_MOST).splitlines()
+            lines = file.read(_MOST).splitlines()
     except OSError as error:
         raise MissingInput(f"cannot read {name}: {error.strerror}", hint="a file with `key` or `head` lines") from None
+    if not keys_of(lines) and not any(heads_of(lines)):  # compared with nothing, everything would be whole
+        raise InputError(f"{name} holds neither a key nor a head", hint="a file with `key` or `head` lines")
+    return lines
 
 
 def move_keys(path: Path, target: str) -> int:

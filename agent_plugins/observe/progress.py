@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from agent_core.events import ASIDE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -221,6 +223,8 @@ def _moved(part: Part, what: str, event: Event) -> None:
 
 def _called(told: _Told, what: str, event: Event) -> None:
     name = str(event.data.get("agent") or "")
+    if name.startswith(ASIDE):
+        return
     part = told.calls.setdefault(name, Part(name))
     if what == "started":
         told.open_calls[event.path] = name

@@ -129,7 +129,19 @@ def _gist(one: Event) -> str:
             return short(f"{data.get('name')} {compact(data.get('arguments'))}")
         case "run.finished":
             return short(f"{state(data.get('status'), finished=True)}: {words(data.get('error')) or data.get('output') or ''}")
+    if one.kind.partition(".")[0] in {"node", "step", "call"}:
+        return _part(data)
     return short(str(data.get("text") or data.get("output") or data.get("question") or words(data.get("error"))))
+
+
+def _part(data: Mapping[str, Any]) -> str:
+    """Return what an event says of a part of a run: its name, what it became, what it is about."""
+    planned = data.get("steps")
+    if isinstance(planned, list):
+        return short(", ".join(str(row.get("id")) for row in planned if isinstance(row, dict)))
+    name, became = data.get("node") or data.get("id") or data.get("agent") or "", data.get("state") or ""
+    about = data.get("task") or data.get("output") or words(data.get("error")) or ""
+    return short(f"{f'{name} {became}'.strip()}{f': {about}' if about else ''}")
 
 
 # -- pipelines and bills -----------------------------------------------------------------------------------------------------------
@@ -226,7 +238,7 @@ def limits(found: Sequence[Mapping[str, Any]]) -> str:
     """Return the readings of limits as a table."""
     rows = [("LIMIT", "OF", "USED", "CAPACITY", "PERCENT", "WAITING", "STATE")]
     for row in found:
-        used, capacity = (f"{float(row[name]):.4g}" for name in ("used", "capacity"))
+        used, capacity = (f"{round(float(row[name]), 3):,}".removesuffix(".0") for name in ("used", "capacity"))
         percent = "-" if row["percent"] is None else f"{row['percent']:g}"
         rows.append((short(str(row["limit"])), short(str(row["of"])) or "-", used, f"{capacity} {row['unit']}", percent,
                      str(row["waiting"]), row["state"] or "-"))  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -567,6 +568,7 @@ WRITER = """
 """
 
 
+@pytest.mark.slow
 def test_writers_killed_at_any_moment_lose_no_acknowledged_event_and_leave_a_readable_store(path):
     dice = random.Random(3)
     for round_ in range(20):
@@ -706,14 +708,28 @@ def _descriptors(name):
     return sum(name in str(link.readlink()) for link in links)
 
 
-def test_appending_one_event_costs_well_under_150_microseconds(store):
+def test_appending_one_event_costs_little_more_than_a_bare_transaction(store, tmp_path):
+    """Both in one run, in turn, and the best of each: what a machine is busy with meets both."""
     event = replied("r", "3", "x" * 300, fingerprint="f" * 32)
     store.append(event)
-    best = 1.0
-    for _ in range(5):
+    bare = database.driver().connect(tmp_path / "bare.db", isolation_level=None)
+    bare.execute("PRAGMA journal_mode = WAL")
+    bare.execute("PRAGMA synchronous = NORMAL")
+    bare.execute("CREATE TABLE rows (seq INTEGER PRIMARY KEY, data TEXT)")
+    text = json.dumps(event.data)
+
+    def plain():
+        bare.execute("BEGIN IMMEDIATE")
+        bare.execute("INSERT INTO rows (data) VALUES (?)", (text,))
+        bare.execute("COMMIT")
+
+    def cost(work):
         began = time.process_time()
         for _ in range(200):
-            store.append(event)
-        best = min(best, (time.process_time() - began) / 200)
+            work()
+        return time.process_time() - began
 
-    assert best < 0.00015
+    pairs = [(cost(lambda: store.append(event)), cost(plain)) for _ in range(8)]
+    bare.close()
+
+    assert min(ours for ours, _ in pairs) < 8 * min(theirs for _, theirs in pairs)

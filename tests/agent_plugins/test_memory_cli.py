@@ -61,7 +61,7 @@ def test_an_add_in_a_loop_does_not_eat_the_loops_input(mem, tmp_path):
 
 
 def test_a_dry_run_changes_nothing(mem, tmp_path):
-    assert mem("add", "one two", "--dry-run").stdout == "would add semantic, 2 tokens\n"
+    assert mem("add", "one two", "--dry-run").stdout == "would add semantic, about 2 tokens\n"
     assert not (tmp_path / "home" / ".local").exists()
     mem("add", "one two")
     before = mem("export").stdout

@@ -55,6 +55,20 @@ def test_levels_choose_parts():
     assert logs.levels(" warning , model=DEBUG,tool=off") == {"": 30, "model": 10, "tool": 100}
 
 
+def test_a_filter_in_the_place_of_a_file_logs_to_stderr():
+    assert logs.chosen("info,model=trace", "error") == ("-", {"": 20, "model": 10})
+    assert logs.chosen("warn", "") == ("-", {"": 30})
+    assert logs.chosen("./debug", "error") == ("./debug", {"": 40})
+    assert logs.chosen("run.jsonl", "info") == ("run.jsonl", {"": 20})
+
+
+def test_agent_log_takes_the_filter_grammar_for_any_agent(run_agent):
+    done = run_agent("text-processor", "-q", "--provider", "offline", 'uppercase "abc"', env={"AGENT_LOG": "off,tool=info"})
+
+    assert done.stdout == "ABC\n"
+    assert [json.loads(line)["event"] for line in done.stderr.splitlines()] == ["tool.finished"]
+
+
 @pytest.mark.parametrize("text", ["loud", "model=", "=info", "model=info=debug,x", "info;debug"])
 def test_a_level_that_does_not_exist_is_refused(text):
     with pytest.raises(UsageError, match="--log-level"):
