@@ -1,7 +1,8 @@
-"""asks - two ways to treat a question: insist on an answer that can be read, and send it to another model.
+"""asks - what patterns share: insist on an answer that can be read, send questions to another model, errors that end a run.
 
 value = yield from insist(Ask(messages), read)         # read(text) -> (value, "") or (None, what is wrong)
 answer = yield from steered(react(task), model="big")  # every question of the pattern goes to another model
+except ENDS: raise                                     # before `except AgentError`, where a failure is a result
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agent_core.effects import All, Ask
-from agent_core.errors import ContractError
+from agent_core.errors import Cancelled, ContractError, DeadlineError, DivergedError, StoreError, WaitingError
 from agent_core.messages import user
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent_core.effects import Pattern
+
+ENDS = (WaitingError, DeadlineError, Cancelled, DivergedError, StoreError)
+"""What ends a run, whoever it happens to: a person's absence, the time, a stop, a journal. It is nobody's failure."""
 
 
 def insist(ask: Ask, read: Callable[[str], tuple[Any, str]], repairs: int = 1) -> Pattern:

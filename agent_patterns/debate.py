@@ -16,8 +16,10 @@ from agent_core.effects import Call, Note
 from agent_core.errors import AgentError, UsageError
 from agent_core.members import Member
 from agent_core.task import compose, split
-from agent_patterns.group import Group, discuss, fan, names_of, result
+from agent_patterns.fan_out import fan
+from agent_patterns.group import discuss, names_of, result
 from agent_patterns.reduce import Rules, moderate
+from agent_patterns.talk import Group
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from agent_core.effects import All, Note, Wait
 from agent_core.errors import LimitError, UsageError
 from agent_core.task import Answer
-from agent_patterns.conditions import PENDING, Result, Scope
 from agent_patterns.graph_visit import Frame, arrows, by_name, is_yes, short, visited
+from agent_patterns.templates import PENDING, Result, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,22 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from agent_core.effects import All, Call, Wait
-from agent_core.errors import (
-    AgentError,
-    Cancelled,
-    ContractError,
-    DeadlineError,
-    DivergedError,
-    Failed,
-    LimitError,
-    StoreError,
-    WaitingError,
-)
+from agent_core.effects import All, Call, Note, Wait
+from agent_core.errors import AgentError, ContractError, Failed, LimitError
 from agent_core.task import Answer, compose
-from agent_patterns import conditions
-from agent_patterns.conditions import ON_SUCCESS, Result, Scope, holds
+from agent_patterns import templates
+from agent_patterns.asks import ENDS
+from agent_patterns.conditions import ON_SUCCESS, holds
 from agent_patterns.graph_shape import Graph, Node
+from agent_patterns.templates import Result, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +29,6 @@ REVIEWS = 3  # how often a person may send one result back
 KEPT = "failed"
 MOST_ITEMS = 1000
 _SHOWN = 600
-NOT_THE_NODES = (WaitingError, DivergedError, DeadlineError, Cancelled, StoreError)
 
 
 Finder = Callable[[Node, Any, bool], Any]
@@ -75,7 +66,7 @@ def visited(frame: Frame, node: Node, scope: Scope, sources: tuple[str, ...]) ->
     try:
         context = _context(node, scope, sources)
         result = yield from _reviewed(frame, node, scope, context) if node.review else _done(frame, node, scope, context)
-    except NOT_THE_NODES:
+    except ENDS:
         raise
     except AgentError as error:
         return Result("failed", error=error.line()), error
@@ -84,7 +75,7 @@ def visited(frame: Frame, node: Node, scope: Scope, sources: tuple[str, ...]) ->
 
 def _context(node: Node, scope: Scope, sources: tuple[str, ...]) -> dict[str, str]:
     """Return what a node is given besides its prompt: the outputs that led here, unless the prompt names nodes itself."""
-    found = [each for text in (node.prompt, node.over, *conditions.texts(node.arguments)) for each in conditions.references(text)]
+    found = [each for text in (node.prompt, node.over, *templates.texts(node.arguments)) for each in templates.references(text)]
     own = {"your last answer": scope.result(node.name).output} if node.memory else {}
     named = sources if node.context is None else node.context
     if named and not any(each.node for each in found):
@@ -112,25 +103,34 @@ def _done(frame: Frame, node: Node, scope: Scope, context: Mapping[str, str]) ->
     if node.kind == "state":
         return _passed(node, scope, context)
     if node.kind in {"ask", "approve"}:
-        said = str((yield Wait(short(conditions.render(node.prompt, scope)))))
+        said = str((yield Wait(short(templates.render(node.prompt, scope)))))
         return Result("completed" if node.kind == "ask" or is_yes(said) else "denied", said)
     keep = frame.keep or _is_caught(frame.plan, node, scope)
     if not node.over:
         return _checked(node, _text((yield from _one(frame, node, scope, context, keep))))
-    items = conditions.listed(node.over, scope)
+    items = templates.listed(node.over, scope)
     if len(items) > MOST_ITEMS:
         raise LimitError(f"{len(items)} items are more than {MOST_ITEMS}")
     scopes = [replace(scope, item=item, index=index) for index, item in enumerate(items)]
-    each_one = [_one(frame, node, each, context, keep) for each in scopes]
+    done: list[int] = []
+    each_one = [_counted(node, _one(frame, node, each, context, keep), done, len(items)) for each in scopes]
     outcomes = (yield All(each_one, limit=node.parallel or frame.plan.parallel)) if items else []
     texts = [_checked(node, _text(each)).output for each in outcomes]
-    return Result("completed", "\n\n".join(texts), value=[conditions.data_of(text) for text in texts])
+    return Result("completed", "\n\n".join(texts), value=[templates.data_of(text) for text in texts])
+
+
+def _counted(node: Node, work: Pattern, done: list[int], total: int) -> Pattern:
+    """Do the work for one item, and tell how many are done."""
+    outcome = yield from work
+    done.append(1)
+    yield Note("node.progress", {"node": node.name, "progress": round(len(done) / total, 4)})
+    return outcome
 
 
 def _passed(node: Node, scope: Scope, context: Mapping[str, str]) -> Result:
     """Return what a state says: its own words, else what led to it (with its data, if that is one thing), else the input."""
     if node.prompt:
-        return Result("completed", conditions.render(node.prompt, scope))
+        return Result("completed", templates.render(node.prompt, scope))
     if len(context) == 1:
         name = next(iter(context)).removeprefix("nodes.").removesuffix(".output")
         return replace(scope.result(name), state="completed", error="")
@@ -139,7 +139,7 @@ def _passed(node: Node, scope: Scope, context: Mapping[str, str]) -> Result:
 
 def _one(frame: Frame, node: Node, scope: Scope, context: Mapping[str, str], keep: bool) -> Pattern:
     """Call the agent, tool or graph of a node on what its templates make; the outcome is text (or a kept failure)."""
-    arguments = conditions.filled(node.arguments, scope)
+    arguments = templates.filled(node.arguments, scope)
     words = _words(node, scope, context)
     if node.kind == "graph":
         inner: Answer = yield from frame.run(replace(frame, plan=node.target, keep=keep), words, arguments)
@@ -148,15 +148,15 @@ def _one(frame: Frame, node: Node, scope: Scope, context: Mapping[str, str], kee
         return inner.text
     name, more = _assigned(node, scope)
     who = frame.find(node, frame.plan.minds.get(name, name), keep)
-    return (yield Call(who, conditions.text_of(arguments) if arguments else words + more))
+    return (yield Call(who, templates.text_of(arguments) if arguments else words + more))
 
 
 def _words(node: Node, scope: Scope, context: Mapping[str, str]) -> str:
     """Return what a node is told: a plain program gets text, as in a pipe; a mind an instruction, and material marked as such."""
     given = node.prompt or ("{{ item }}" if node.over else "" if node.plain and any(context.values()) else "{{ input }}")
     if node.plain:
-        return "\n\n".join(text for text in (conditions.render(given, scope), *context.values()) if text)
-    return conditions.message(f"{given}\n\nWhat is expected: {node.expected}" if node.expected else given, scope, context)
+        return "\n\n".join(text for text in (templates.render(given, scope), *context.values()) if text)
+    return templates.message(f"{given}\n\nWhat is expected: {node.expected}" if node.expected else given, scope, context)
 
 
 def _assigned(node: Node, scope: Scope) -> tuple[str, str]:

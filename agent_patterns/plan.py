@@ -6,7 +6,7 @@ for the verdict: a plan of two steps makes four calls. `--planner-model` plans a
     $ assistant "Research X" --pattern plan --planner-model big --model small --json
 
 The plan is asked for as JSON against a schema; numbered lines (`1. do x tool: calc expected: 4`) are read as well. Steps that say
-what they need run as soon as that is there, together where they can; without needs they run one after another. Confidence is the
+what they need run in waves, all at once whose needs are there; without needs they run one after another. Confidence is the
 model's own word. Not achieved is status 4, and so is a verdict that cannot be read.
 """
 

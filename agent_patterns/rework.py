@@ -1,189 +1,156 @@
-"""rework - whether someone who has answered should answer anew, now that there is something new to know; and a loop that does.
+"""rework - those who have answered answer anew, as long as a policy (`rework_rules`) finds something new to tell them.
 
-    decision = decide(Policy(), said, Context("peer_answer", "ann", "It costs $700K."), now=12.0)
-    decision.should_restart, decision.reason
+    work = yield from reworked([ann, bob], said, Policy(), sees)         # what `agent-team team … --rework peer` does
 
-`decide` is pure: what was said, what is new and the time are arguments, so a replay decides the same. The triggers are a peer's
-answer, a person's input and a validator's feedback (with suggestions). Against a restart speak, in this order: the trigger is not
-one of the policy's; `max_restarts` were made; less than `cooldown` seconds passed since the last answer; the context is less
-relevant than `min_relevance`; or it says nothing new.
-
-    relevance    of a peer's answer: shared / (all features of the smaller text), beside question and answer together; words and
-                 numbers are compared as agent-novel does. A person's input and feedback have 1.0
-    nothing new  the context has the very features of the answer, or of a context that was taken before
-
-`reworked(member, said, contexts)` is the loop: it gives an agent the contexts that its policy lets through, one Call each.
+It goes in passes. In each, those who answered since the last pass are validated (one call each, with that trigger), everyone's
+contexts are decided on, the cooldown is waited for, and whoever is to answer anew is asked once, at the same time as the others,
+with all contexts that the policy let through. It ends when nobody is: after `max_restarts` passes at the latest. Cost: one call for
+each new answer, and one for each validation.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from agent_core.effects import Call, Note
-from agent_core.errors import InputError
-from agent_core.task import Answer, compose
-from agent_patterns import novelty
+from agent_core.checked import first_object
+from agent_core.effects import Call, Note, Wait
+from agent_core.errors import AgentError
+from agent_core.members import Member
+from agent_core.task import compose
+from agent_patterns.fan_out import fan
+from agent_patterns.rework_rules import FEEDBACK, PEER, PERSON, Context, decide, message
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from agent_core.effects import Pattern
+    from agent_patterns.rework_rules import Policy, Said
 
-PEER, PERSON, FEEDBACK = "peer_answer", "user_input", "validation_feedback"
-TRIGGERS = (PEER, PERSON, FEEDBACK)
-REWORK = "You answered this before. Something new came up. Answer again, completely; keep what still holds, mend what does not."
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """When to answer anew. `cooldown` is in seconds, `min_relevance` from 0 to 1."""
-
-    triggers: tuple[str, ...] = (PEER,)
-    max_restarts: int = 3
-    cooldown: float = 5.0
-    keep_previous: bool = True
-    min_relevance: float = 0.5
-
-    def __post_init__(self) -> None:
-        unknown = [trigger for trigger in self.triggers if trigger not in TRIGGERS]
-        if unknown:
-            raise InputError(f"{unknown[0][:60]!r} is no trigger", hint=", ".join(TRIGGERS))
-        if self.max_restarts < 0 or self.cooldown < 0 or not 0 <= self.min_relevance <= 1:
-            raise InputError("max_restarts and cooldown are at least 0, min_relevance from 0 to 1")
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """Something new: its trigger, who it comes from, what it says, and (feedback) what is suggested. `time` is in seconds."""
-
-    trigger: str
-    by: str
-    text: str
-    suggestions: tuple[str, ...] = ()
-    time: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What someone answered to a question, when, how often he did so anew, and which contexts were taken into account."""
-
-    agent: str
-    question: str
-    answer: str
-    time: float = 0.0
-    restarts: int = 0
-    taken: tuple[Context, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Whether to answer anew and why (not); `wait` is how many seconds of the cooldown are left.
-
-    With a yes: the number of the restart (from 1), the previous answer if the policy keeps it, and the suggestions.
-    """
-
-    should_restart: bool
-    reason: str
-    relevance: float = 0.0
-    wait: float = 0.0
-    restart_number: int = 0
-    previous_answer: str = ""
-    suggestions: tuple[str, ...] = ()
-
-    def data(self) -> dict[str, Any]:
-        """Return it as JSON data."""
-        return {
-            "should_restart": self.should_restart, "reason": self.reason, "relevance": self.relevance, "wait_s": self.wait,
-            "restart_number": self.restart_number, "suggestions": list(self.suggestions),
-        }  # fmt: skip
-
-
-def relevance(said: Said, context: Context) -> float:
-    """Return how much a context has to do with a question and its answer, 0.0 to 1.0 (the formula is above)."""
-    if context.trigger in {PERSON, FEEDBACK}:
-        return 1.0
-    mine, other = novelty.features(f"{said.question}\n{said.answer}"), novelty.features(context.text)
-    least = min(mine.total, other.total)
-    if not least:
-        return 0.0
-    alike = novelty.similarity(mine, other)
-    # shared / (a + b - shared) = alike, solved for shared
-    return round(min(1.0, alike * (mine.total + other.total) / (1 + alike) / least), 4)
-
-
-def is_new(said: Said, context: Context) -> bool:
-    """Return whether a context says anything that the question, the answer and the contexts taken before do not."""
-    if context.trigger == PERSON:
-        return True
-    known = [said.answer, *(each.text for each in said.taken)]
-    found = novelty.features(context.text)
-    return all(novelty.similarity(novelty.features(text), found) < 1.0 for text in known)
-
-
-def decide(policy: Policy, said: Said, context: Context, now: float) -> Decision:
-    """Return whether the one who answered should answer anew."""
-    found = relevance(said, context)
-    wait = max(0.0, round(policy.cooldown - (now - said.time), 3))
-    if context.trigger not in policy.triggers:
-        return Decision(False, f"{context.trigger} is no trigger", found)
-    if context.by == said.agent and context.trigger == PEER:
-        return Decision(False, "it is its own answer", found)
-    if said.restarts >= policy.max_restarts:
-        return Decision(False, f"answered anew {said.restarts} times already", found)
-    if wait > 0:
-        return Decision(False, f"cools down for {wait:g} s", found, wait)
-    if found < policy.min_relevance:
-        return Decision(False, f"relevance {found:g} is below {policy.min_relevance:g}", found)
-    if not is_new(said, context):
-        return Decision(False, "nothing new", found)
-    kept = said.answer if policy.keep_previous else ""
-    return Decision(True, context.trigger, found, 0.0, said.restarts + 1, kept, suggestions(context))
-
-
-def suggestions(context: Context) -> tuple[str, ...]:
-    """Return what a context suggests: its list, else the lines of feedback that begin like items of a list; none twice."""
-    given = [each.strip() for each in context.suggestions if each.strip()]
-    if not given and context.trigger == FEEDBACK:
-        rows = [row.strip() for row in context.text.splitlines()]
-        given = [row.lstrip("-*\u2022").strip() for row in rows if row[:1] in {"-", "*", "\u2022"}]
-    return tuple(dict.fromkeys(each for each in given if each))
-
-
-def message(said: Said, context: Context, decision: Decision) -> str:
-    """Return what the agent is asked: the question, then its previous answer, the context and the suggestions as material."""
-    materials = [("your previous answer", decision.previous_answer)] if decision.previous_answer else []
-    materials.append((f"{context.trigger.replace('_', ' ')} of {context.by}", context.text))
-    if decision.suggestions:
-        materials.append(("suggestions", "\n".join(f"- {each}" for each in decision.suggestions)))
-    return compose(f"{said.question}\n\n{REWORK}", materials)
+VALIDATE = (
+    "Below are a question and an answer to it. Judge the answer strictly: what is wrong, missing or unproven? Answer with one JSON "
+    'object: {"accept": true or false, "feedback": "what is wrong", "suggestions": ["what would mend it"]}.'
+)
+QUESTION = "anything new for those who have answered? (text, or no)"
 
 
 @dataclass(slots=True)
-class _Work:
-    said: Said
+class Work:
+    """A rework as it goes: who said what last, who failed, what was decided, how many answers of peers were passed on."""
+
+    said: dict[str, Said]
+    failures: dict[str, AgentError] = field(default_factory=dict)
     decisions: list[dict[str, Any]] = field(default_factory=list)
+    passed: int = 0
+
+    def data(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        return {"restarts": {name: said.restarts for name, said in self.said.items()}, "decisions": self.decisions}
 
 
-def reworked(member: Any, said: Said, contexts: Sequence[Context], policy: Policy | None = None) -> Pattern:
-    """Take contexts in order; where the policy says so, ask `member` (whatever `Call` takes) anew.
+def reworked(
+    members: Sequence[Any],
+    said: Sequence[Said],
+    rules: Policy,
+    sees: Callable[[str], Sequence[str]],
+    validator: Any = None,
+    limit: int | None = None,
+) -> Pattern:
+    """Let members answer anew as long as a policy wants it; return the Work.
 
-    A context's own `time` is the clock, and an answer counts as given then, so replays decide the same.
-
-    Returns:
-        Answer with the last answer; the value is {restarts, decisions: [{by, trigger, should_restart, reason, …}]}.
+    Args:
+        members: who answered: whatever `Call` takes, with the names that `said` has.
+        said: their answers.
+        rules: the policy.
+        sees: whose answers a member is shown, by names.
+        validator: who gives feedback; without one it is the run's model.
+        limit: so many at a time.
     """
-    rules = policy or Policy()
-    work = _Work(said)
-    for context in contexts:
-        decision = decide(rules, work.said, context, context.time)
-        row = {"by": context.by, "trigger": context.trigger, **decision.data()}
-        work.decisions.append(row)
-        yield Note("rework", {"agent": said.agent, **row})
-        if decision.should_restart:
-            answer = yield Call(member, message(work.said, context, decision))
-            before = work.said
-            work.said = Said(
-                before.agent, before.question, str(answer), context.time, before.restarts + 1, (*before.taken, context)
-            )
-    return Answer(work.said.answer, {"restarts": work.said.restarts, "decisions": work.decisions})
+    work = Work({each.agent: each for each in said})
+    carriers = {str(member.name): member for member in members}
+    told = (yield Wait(QUESTION)) if PERSON in rules.triggers and said else ""
+    word = [] if str(told).strip().lower() in {"", "no", "n"} else [Context(PERSON, "a person", str(told))]
+    fresh, now = list(work.said), 0.0
+    while fresh:
+        now += rules.cooldown
+        feedback = yield from _validated(work, fresh, rules, validator or Member("validator"), limit)
+        able = [name for name in carriers if name not in work.failures]
+        news = {name: [*word, *feedback.get(name, ()), *_heard(work, name, fresh, rules, sees)] for name in able}
+        due = yield from _decided(work, news, rules, now)
+        if due and rules.cooldown:
+            yield Wait(rules.cooldown)
+        fresh = yield from _asked(work, [carriers[name] for name in due], due, (now, limit, rules.keep_previous))
+        word = []
+    return work
+
+
+def _heard(work: Work, name: str, fresh: Sequence[str], rules: Policy, sees: Callable[[str], Sequence[str]]) -> list[Context]:
+    """Return the new answers of the peers that a member is shown."""
+    shown = sees(name) if PEER in rules.triggers else ()
+    return [Context(PEER, other, work.said[other].answer) for other in shown if other in fresh]
+
+
+def _validated(work: Work, fresh: Sequence[str], rules: Policy, validator: Any, limit: int | None) -> Pattern:
+    """Return the feedback on new answers by name; those whose agent may not answer anew any more are not judged."""
+    judged = [work.said[name] for name in fresh if work.said[name].restarts < rules.max_restarts]
+    if FEEDBACK not in rules.triggers or not judged:
+        return {}
+    asked = [compose(VALIDATE, [("question", each.question), (f"answer of {each.agent}", each.answer)]) for each in judged]
+    outcomes = yield from fan([Call(validator, text) for text in asked], None, limit)
+    found: dict[str, list[Context]] = {}
+    for each, outcome in zip(judged, outcomes, strict=True):
+        context, problem = read_feedback(str(validator.name), outcome)
+        if problem:
+            yield Note("notice", {"text": f"no feedback on {each.agent}: {problem}"})
+        found[each.agent] = [context] if context is not None else []
+    return found
+
+
+def read_feedback(by: str, outcome: Any) -> tuple[Context | None, str]:
+    """Return (the feedback, "") of a validator's reply, (None, "") if it accepts, (None, what is wrong) if it cannot be read.
+
+    >>> read_feedback("v", '{"accept": false, "feedback": "no source", "suggestions": ["name one"]}')[0].suggestions
+    ('name one',)
+    """
+    if isinstance(outcome, AgentError):
+        return None, outcome.line()
+    row = first_object(str(outcome))
+    if not isinstance(row, dict) or not isinstance(row.get("accept"), bool):
+        return None, "the validator's reply cannot be read"
+    given = row.get("suggestions")
+    hints = tuple(each for each in given if isinstance(each, str)) if isinstance(given, list) else ()
+    text = str(row.get("feedback") or "").strip() or "\n".join(hints)
+    return (None, "") if row["accept"] or not text else (Context(FEEDBACK, by, text, hints), "")
+
+
+def _decided(work: Work, news: Mapping[str, Sequence[Context]], rules: Policy, now: float) -> Pattern:
+    """Return {name: contexts that it shall answer anew on}; every decision is told and kept."""
+    due: dict[str, list[Context]] = {}
+    for name, contexts in news.items():
+        for context in contexts:
+            decision = decide(rules, work.said[name], context, now)
+            row = {"agent": name, "by": context.by, "trigger": context.trigger, **decision.data()}
+            work.decisions.append(row)
+            yield Note("rework", row)
+            if decision.should_restart:
+                due.setdefault(name, []).append(context)
+    return due
+
+
+def _asked(work: Work, members: Sequence[Any], due: Mapping[str, list[Context]], how: tuple[float, int | None, bool]) -> Pattern:
+    """Ask those that are due, at once; return the names of those who answered. Whoever fails keeps what it said before."""
+    now, limit, keep = how
+    calls = [Call(member, message(work.said[str(member.name)], due[str(member.name)], keep=keep)) for member in members]
+    outcomes = (yield from fan(calls, None, limit)) if calls else []
+    fresh: list[str] = []
+    for (name, contexts), outcome in zip(due.items(), outcomes, strict=True):
+        before = work.said[name]
+        work.passed += sum(context.trigger == PEER for context in contexts)
+        if isinstance(outcome, AgentError):
+            work.failures[name] = outcome
+            yield Note("notice", {"text": f"{name} failed to answer anew: {outcome}"})
+        else:
+            fresh.append(name)
+        answer = before.answer if isinstance(outcome, AgentError) else str(outcome)
+        work.said[name] = replace(before, answer=answer, time=now, restarts=before.restarts + 1, taken=(*before.taken, *contexts))
+    return fresh

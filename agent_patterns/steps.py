@@ -1,4 +1,4 @@
-"""steps - the steps of a plan, and how they are carried out: as soon as what they need is there, those that can together.
+"""steps - the steps of a plan, and how they are carried out: in waves, each of all steps whose needs are there.
 
     done = yield from carry_out(task, [Step("1", "find the price", tool="search"), Step("2", "write a line about it")])
 
@@ -72,17 +72,44 @@ def carry_out(task: Task, steps: Sequence[Step], rules: Rules = Rules(), done: S
     """Return all steps with their states; `done` are those of an earlier plan. A step that is not pending stays as it is."""
     current = {step.id: step for step in steps}
     in_order = not any(step.needs for step in steps)
+    yield planned(_rows(steps, in_order=in_order))
     while ready := _ready(current, rules, in_order=in_order):
-        for step in ready:
-            yield Note("step.started", {"id": step.id, "task": step.task})
-        if len(ready) == 1:
-            finished = [(yield carry_out_one(task, ready[0], [*done, *_seen(ready[0], current)], rules))]
-        else:
-            finished = yield All([carry_out_one(task, step, [*done, *_seen(step, current)], rules) for step in ready])
-        for step in finished:
-            current[step.id] = step
-            yield Note("step.finished", {"id": step.id, "state": step.state, "error": step.error})
-    return tuple(_skipped(step, current) for step in current.values())
+        works = [_followed(step, carry_out_one(task, step, [*done, *_seen(step, current)], rules)) for step in ready]
+        finished = (yield All(works)) if len(works) > 1 else [(yield works[0])]
+        current |= {step.id: step for step in finished}
+    whole = tuple(_skipped(step, current) for step in current.values())
+    for step in whole:
+        if step.state == "skipped":
+            yield ended(step.id, step.state, step.error)
+    return whole
+
+
+def planned(rows: Sequence[tuple[str, str, Sequence[str]]]) -> Note:
+    """Return the event that says which parts (name, task, names of those it needs) a run has; `agent-log status` reads it."""
+    return Note("step.planned", {"steps": [{"id": name, "task": task, "needs": list(needs)} for name, task, needs in rows]})
+
+
+def begun(name: str, task: str) -> Note:
+    """Return the event that a planned part began."""
+    return Note("step.started", {"id": name, "task": task})
+
+
+def ended(name: str, state: str, error: str = "") -> Note:
+    """Return the event that a planned part is completed, failed or skipped."""
+    return Note("step.finished", {"id": name, "state": state, "error": error})
+
+
+def _rows(steps: Sequence[Step], *, in_order: bool) -> list[tuple[str, str, Sequence[str]]]:
+    before = [(), *((step.id,) for step in steps)] if in_order else [step.needs for step in steps]
+    return [(step.id, step.task, needs) for step, needs in zip(steps, before, strict=False)]
+
+
+def _followed(step: Step, work: Pattern) -> Pattern:
+    """Do the work of a step and tell of it as it happens, also beside others."""
+    yield begun(step.id, step.task)
+    done: Step = yield from work
+    yield ended(done.id, done.state, done.error)
+    return done
 
 
 def _ready(current: Mapping[str, Step], rules: Rules, *, in_order: bool) -> list[Step]:

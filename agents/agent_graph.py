@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from agent_core.members import Member
     from agent_core.run import Run, Steps
     from agent_core.task import Task
-    from agent_patterns.graph_forms import Known, Mind
     from agent_patterns.graph_shape import Graph, Node
+    from agent_patterns.graph_tables import Known, Mind
 
 PREFIX = "graph-"
 INLINE = "-"
@@ -78,7 +78,7 @@ def known(settings: Settings) -> Known:
     """Return which tools and registered agents a graph may name."""
     from agent_core import peers
     from agent_core.members import Member
-    from agent_patterns.graph_forms import Known
+    from agent_patterns.graph_tables import Known
 
     def kind(name: str) -> str:
         try:
@@ -109,7 +109,8 @@ class Reader:
     input: str
     process: str
     plans: list[Graph]
-    name: str = "files"
+    inline: bool = False
+    name: str = "(files)"
 
     @property
     def outside(self) -> bool:
@@ -132,7 +133,7 @@ class Reader:
             texts[path] = name if path == INLINE else tables.read(path)
             return texts[path]
 
-        path = INLINE if _is_text(name) else found(name, self.settings)
+        path = INLINE if self.inline or _is_text(name) else found(name, self.settings)
         self.plans.append(graph_file.load(path, read, known(self.settings), self.process))
         given = tables.read(self.input) if self.outside else self.input or None
         return json.dumps({"path": path, "files": texts, "input": given}, ensure_ascii=False)
@@ -170,12 +171,13 @@ class Station:
     def program(self, message: str, run: Run, prefix: str) -> Steps:
         """Return the program; its value is text; a kept failure is one with `facts`, so that the journal has it."""
         from agent_core.peers import Said
-        from agent_patterns.graph_visit import KEPT, NOT_THE_NODES
+        from agent_patterns.asks import ENDS
+        from agent_patterns.graph_visit import KEPT
 
         child = replace(run, seen={}, malformed=0, deadline=run.until(self.timeout))
         try:
             return self.checked((yield from self.agent.program(message, child, prefix)))
-        except NOT_THE_NODES as error:
+        except ENDS as error:
             if not isinstance(error, DeadlineError) or (run.deadline is not None and run.clock() >= run.deadline):
                 raise
             late: AgentError = LimitError(f"it took longer than {self.timeout:g} s", hint="raise its timeout")
@@ -271,8 +273,9 @@ def _mind(node: Node, who: Mind | str, settings: Settings) -> Any:
 
 def _consulting(who: Mind, made: Member, settings: Settings) -> Callable[[Task], Pattern]:
     """Return a pattern in which an agent may ask the other agents of the file (who cannot ask on)."""
+    from agent_patterns.desks import Desk, Roster
     from agent_patterns.graph_shape import Node
-    from agent_patterns.handoff import Desk, Roster, handoff
+    from agent_patterns.handoff import handoff
 
     others = {name: other for name, other in who.others.items() if name != who.name}
     alone = {name: replace(other, table=replace(other.table, allow_delegation=False)) for name, other in others.items()}
@@ -313,7 +316,7 @@ def run(  # noqa: PLR0913, PLR0917 - flags
 
     name, words = _named(task, piped=piped)
     plans: list[Graph] = []
-    read = json.loads(str((yield Call(Reader(settings, input_, process, plans), name))))
+    read = json.loads(str((yield Call(Reader(settings, input_, process, plans, piped), name))))
     if not plans:
         from agent_patterns import graph_file
 

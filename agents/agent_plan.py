@@ -29,13 +29,13 @@ def expand(task: str, methods: str = "", world: list[str] | None = None, max_dep
         max_depth: levels below the task.
         max_plan_steps: steps in all.
     """
-    from agent_patterns import htn
+    from agent_patterns import expansion, htn
     from agent_patterns.methods import domain, load
 
     if not methods:
         raise UsageError("expand needs methods", hint="--methods FILE")
     facts = dict(htn.fact(each) for each in world or ())
-    rows = [row.data() for row in htn.expand(task, domain(load(methods)), facts, max_depth, max_plan_steps)]
+    rows = [row.data() for row in expansion.expand(task, domain(load(methods)), facts, max_depth, max_plan_steps)]
     return Answer("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), {"task": task, "steps": rows})
 
 
@@ -45,10 +45,10 @@ def check(file: str) -> Answer:
     Args:
         file: a methods, chain, routes or roster file.
     """
-    from agent_patterns import chain, handoff, methods, router, tables
+    from agent_patterns import chain, desks, methods, router, tables
 
     kinds = {
-        "stage": ("chain", chain.load), "route": ("routes", router.load), "agent": ("roster", handoff.load),
+        "stage": ("chain", chain.load), "route": ("routes", router.load), "agent": ("roster", desks.load),
         "method": ("methods", methods.load), "primitive": ("methods", methods.load),
     }  # fmt: skip
     found = tables.parse(file, tables.read(file))

@@ -22,15 +22,17 @@ failure_count, threshold_met and what is special to the kind. Runs can be resume
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from agent_core import Agent
-from agent_core.effects import Note
+from agent_core.effects import Call, Note
 from agent_core.errors import InputError, MissingInput, UsageError
 from agent_core.members import Member
-from agent_patterns.group import Group
 from agent_patterns.reduce import Rules, free, weights
+from agent_patterns.rework_rules import policy
+from agent_patterns.talk import Group
 from agent_plugins.tools.files import file_list, file_read, file_search
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
     from agent_core.config import Settings
     from agent_core.effects import Pattern
+    from agent_core.run import Run, Steps
     from agent_core.task import Task
 
 Reducers = Literal[
@@ -89,8 +92,10 @@ class Preset:
     threshold: float = 0.66
     weights: dict[str, float] = field(default_factory=dict)
     veto: list[str] = field(default_factory=list)
+    rework: str = ""
     tools: list[str] = field(default_factory=list)
     leader: One | None = None
+    validator: One | None = None
     member: list[One] = field(default_factory=list)
     side: list[Position] = field(default_factory=list)
 
@@ -106,23 +111,49 @@ def presets(settings: Settings) -> dict[str, str]:
     return {path.stem: str(path) for folder in folders for path in sorted(folder.glob("*.toml"))}
 
 
-def load(name: str, kind: str, settings: Settings) -> Preset:
-    """Return a preset by name or path. UsageError for an unknown name, InputError (FILE:LINE) for a bad file."""
+def load(name: str, kind: str, settings: Settings) -> Pattern:
+    """Return a preset by name or path. It is read once, as an effect: a run that is resumed or replayed needs no file.
+
+    Raises:
+        UsageError: no preset has that name, or it is for another kind of group.
+        InputError: something in the file is wrong (FILE:LINE).
+    """
     from pydantic import TypeAdapter
 
-    from agent_core.options import unknown
-    from agent_patterns import tables
-
-    path = name
-    if "/" not in name and not name.endswith(".toml"):
-        known = presets(settings)
-        if name not in known:
-            raise unknown("preset", name, [each for each in known if _kind(known[each]) == kind])
-        path = known[name]
-    found: Preset = TypeAdapter(Preset).validate_python(tables.load(path, Preset, _checked))
-    if found.kind != kind:
-        raise UsageError(f"{name} is a preset for {found.kind}", hint=f"agent-team {found.kind} … --preset {name}")
+    text = yield Call(Reader(settings, kind), name)
+    found: Preset = TypeAdapter(Preset).validate_json(str(text))
     return found
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads a preset of a kind. A name in brackets is no agent's: the call is no part of the group's progress."""
+
+    settings: Settings
+    kind: str
+    name: str = "(preset)"
+
+    def program(self, message: str, run: Run, prefix: str) -> Steps:  # noqa: ARG002 - all carriers have one shape
+        """Return the program that reads; `message` is the preset's name or path."""
+        from agent_core.ops import Invoke
+
+        return (yield Invoke(self.read, {"preset": message}, run.deadline))
+
+    def read(self, preset: str) -> str:
+        """Return the data of a preset as JSON text, checked."""
+        from agent_core.options import unknown
+        from agent_patterns import tables
+
+        path = preset
+        if "/" not in preset and not preset.endswith(".toml"):
+            known = presets(self.settings)
+            if preset not in known:
+                raise unknown("preset", preset, [each for each in known if _kind(known[each]) == self.kind])
+            path = known[preset]
+        data = tables.load(path, Preset, _checked)
+        if data["kind"] != self.kind:
+            raise UsageError(f"{preset} is a preset for {data['kind']}", hint=f"agent-team {data['kind']} … --preset {preset}")
+        return json.dumps(data, ensure_ascii=False)
 
 
 def _kind(path: str) -> str:
@@ -146,6 +177,10 @@ def _checked(data: Any) -> Iterable[Any]:
     for tool in data.get("tools", ()):
         if agent.tools.get(tool) is None:
             yield Problem(("tools",), f"no tool {tool!r}; there are {', '.join(_tool_names())}")
+    try:
+        policy(data.get("rework", ""))
+    except UsageError as error:
+        yield Problem(("rework",), error.line())
 
 
 def _tool_names() -> list[str]:
@@ -205,6 +240,18 @@ def _leader(spec: str, preset: Preset, settings: Settings) -> Any:
     return _carrier(preset.leader, settings, preset.tools) if preset.leader else None
 
 
+def _reworked(plan: Group, preset: Preset, settings: Settings, given: Mapping[str, Any]) -> Group:
+    """Return the group with the policy by which its members answer anew, if there is one, and who gives feedback."""
+    text, spec = given.get("rework") or preset.rework, given.get("validator") or ""
+    if not text:
+        if spec:
+            raise UsageError("--validator without --rework", hint="--rework feedback")
+        return plan
+    table = preset.validator
+    validator = carriers([spec], preset, settings)[0] if spec else table and _carrier(table, settings, preset.tools)
+    return replace(plan, rework=policy(text), validator=validator)
+
+
 def _limit(jobs: int, settings: Settings) -> int | None:
     """Return how many may work at a time: `--jobs`, where it was given; else there is no limit."""
     return jobs if jobs > 1 or settings.origins.get("jobs", "default") != "default" else None
@@ -244,7 +291,7 @@ def _group(preset: Preset, settings: Settings, given: Mapping[str, Any], *, lead
     if leader is not None:
         members = [member for member in members if member.name != leader.name]
     rounds = _rounds(given.get("rounds"), preset)
-    return Group(
+    plan = Group(
         members,
         leader if leads else None,
         rounds,
@@ -255,6 +302,7 @@ def _group(preset: Preset, settings: Settings, given: Mapping[str, Any], *, lead
         _enough(given.get("enough"), preset),
         _limit(given.get("jobs") or 1, settings),
     )
+    return _reworked(plan, preset, settings, given)
 
 
 # --- commands ------------------------------------------------------------------------------------------------------
@@ -280,6 +328,8 @@ def team(  # noqa: PLR0913, PLR0917 - a command's flags are its parameters
     quorum: int = 0,
     threshold: float | None = None,
     enough: float | None = None,
+    rework: str = "",
+    validator: str = "",
     jobs: int = 1,
 ) -> Pattern:
     """Have a leader and members discuss a task in rounds; the leader writes the answer.
@@ -298,6 +348,8 @@ def team(  # noqa: PLR0913, PLR0917 - a command's flags are its parameters
         quorum: so many members must have answered, for quorum.
         threshold: the share that a consensus needs, 0 to 1.
         enough: stop at that fraction of answers and cancel the rest.
+        rework: who answers anew in the end: peer, person, feedback (several with commas), max=3, cooldown=5, relevance=0.5, forget.
+        validator: who gives feedback, for --rework feedback; as for --member.
         jobs: so many at a time (default: all).
     """
     from agent_patterns.group import group
@@ -305,9 +357,11 @@ def team(  # noqa: PLR0913, PLR0917 - a command's flags are its parameters
     _wanted(task)
     given = {
         "member": member, "leader": leader, "rounds": rounds, "topology": topology, "reduce": reduce, "weight": weight,
-        "veto": veto, "quorum": quorum, "threshold": threshold, "enough": enough, "jobs": jobs,
+        "veto": veto, "quorum": quorum, "threshold": threshold, "enough": enough, "rework": rework, "validator": validator,
+        "jobs": jobs,
     }  # fmt: skip
-    return (yield from group(task, _group(load(preset or "team", "team", settings), settings, given, leads=True)))
+    found = yield from load(preset or "team", "team", settings)
+    return (yield from group(task, _group(found, settings, given, leads=True)))
 
 
 def orchestra(  # noqa: PLR0913, PLR0917
@@ -349,7 +403,8 @@ def orchestra(  # noqa: PLR0913, PLR0917
         "member": member, "leader": leader, "reduce": reduce, "weight": weight, "veto": veto, "quorum": quorum,
         "threshold": threshold, "enough": enough, "jobs": jobs,
     }  # fmt: skip
-    plan = _group(load(preset or "balanced", "orchestra", settings), settings, given, leads=False)
+    found = yield from load(preset or "balanced", "orchestra", settings)
+    plan = _group(found, settings, given, leads=False)
     answer = yield from group(task, replace(plan, rounds=1, limit=1 if mode == "sequential" else plan.limit))
     if answer.value["agreement"] is not None:
         yield Note("notice", {"text": f"agreement {answer.value['agreement']:.0%}"})
@@ -385,7 +440,7 @@ def swarm(  # noqa: PLR0913, PLR0917
     _wanted(task)
     if not 1 <= parts <= 1000:
         raise UsageError(f"--parts: {parts} is not from 1 to 1000", hint="64 is the default")
-    found = load(preset or "swarm", "swarm", settings)
+    found = yield from load(preset or "swarm", "swarm", settings)
     way = split or found.split
     if way == "auto":
         way = "lexical" if _offline(settings) else "model"
@@ -432,7 +487,7 @@ def debate(  # noqa: PLR0913, PLR0917
     from agent_patterns import debate as pattern
 
     _wanted(task)
-    found = load(preset or "debate", "debate", settings)
+    found = yield from load(preset or "debate", "debate", settings)
     named = {carrier.name: carrier for carrier in carriers(member, found, settings)}
     positions = [_position(each) for each in side] or [(each.name, each.position) for each in found.side]
     strangers = sorted(set(named) - {name for name, _ in positions}) if member else []
@@ -457,6 +512,8 @@ def crew(  # noqa: PLR0913, PLR0917
     rounds: int | None = None,
     reduce: Reducers | None = None,
     enough: float | None = None,
+    rework: str = "",
+    validator: str = "",
     jobs: int = 1,
 ) -> Pattern:
     """Have the crew of a file (or of a preset, by name) do a task: in parallel, or one after another, each on what came before.
@@ -468,13 +525,16 @@ def crew(  # noqa: PLR0913, PLR0917
         rounds: at most so many rounds.
         reduce: how one answer is made of many.
         enough: stop at that fraction and cancel the rest.
+        rework: who answers anew in the end: peer, person, feedback (several with commas), max=3, cooldown=5, relevance=0.5, forget.
+        validator: who gives feedback, for --rework feedback; as for --member.
         jobs: so many at a time (default: all).
     """
     from agent_patterns.group import group
 
     _wanted(task)
-    given = {"rounds": rounds, "reduce": reduce, "enough": enough, "jobs": jobs}
-    return (yield from group(task, _group(load(file, "crew", settings), settings, given, leads=True)))
+    given = {"rounds": rounds, "reduce": reduce, "enough": enough, "rework": rework, "validator": validator, "jobs": jobs}
+    found = yield from load(file, "crew", settings)
+    return (yield from group(task, _group(found, settings, given, leads=True)))
 
 
 agent = Agent(

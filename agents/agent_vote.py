@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from agent_core import Agent
 from agent_core.errors import UsageError
 from agent_core.task import Answer
-from agent_patterns import ballot
+from agent_patterns import ballot, counting
 from agent_patterns.reduce import Rules, weights
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def vote(  # noqa: PLR0913, PLR0917 - a command's flags are its parameters
         raise UsageError("--quorum is at least 0 and --threshold from 0 to 1", hint="see --help")
     rules = Rules(weights=weights(weight), veto=frozenset(veto), quorum=quorum, threshold=threshold)
     cast = ballot.read(ballot.expanded(stdin.splitlines(), text_of), command.settings.on_upstream_error, text_of)
-    counted = ballot.tally(cast, reduce, rules)
+    counted = counting.tally(cast, reduce, rules)
     for each in counted.refused:
         command.out.say(f"refused: {each['voter']} {each['vote']} {each['answer']}: {each['why']}")
     if counted.why:
@@ -70,7 +70,7 @@ def vote(  # noqa: PLR0913, PLR0917 - a command's flags are its parameters
     shown = {
         **asdict(counted),
         "reduce": reduce,
-        "formula": ballot.FORMULAS[reduce],
+        "formula": counting.FORMULAS[reduce],
         "quorum": quorum,
         "weights": dict(rules.weights),
     }
@@ -79,16 +79,9 @@ def vote(  # noqa: PLR0913, PLR0917 - a command's flags are its parameters
 
 def text_of(data: Mapping[str, Any]) -> str:
     """Return the text of a record's data: its output, the blob that holds it, or its structured content as JSON."""
-    from agent_core.records import get_blob
+    from agent_core import records
 
-    blob = data.get("blob")
-    if isinstance(blob, dict):
-        return get_blob(blob)
-    if data.get("output") or data.get("structuredContent") is None:
-        return ballot.output_of(data)
-    import json
-
-    return json.dumps(data["structuredContent"], ensure_ascii=False)
+    return records.content({**data, "output": ballot.output_of(data)})
 
 
 agent = Agent(

@@ -22,7 +22,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agent_core import Agent, tool
-from agent_patterns.coordinate import INPUT, RESULTS, ROSTER, coordinate
+from agent_patterns.assignments import INPUT, RESULTS, ROSTER
+from agent_patterns.coordinate import coordinate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -97,21 +97,21 @@ def run(pattern, answer, tools=TOOLS, **rest):
     return Ran(drive.run(interpret(pattern, made), events.append), asked, events)
 
 
-def survives(make, answer, tools=TOOLS):
+def survives(make, answer, tools=TOOLS, **rest):
     """Run a pattern; then kill and resume it after every outcome, and replay it. Return the undisturbed run."""
-    whole = run(make(), answer, tools)
+    whole = run(make(), answer, tools, **rest)
     for kept in range(len(whole.outcomes) + 1):
         recorded = {event.path: event for event in whole.outcomes[:kept]}
-        again = run(make(), answer, tools, recorded=recorded)
+        again = run(make(), answer, tools, recorded=recorded, **rest)
         known = sum(event.kind == "model.replied" for event in whole.outcomes[:kept])
         assert again.value == whole.value, f"killed after outcome {kept}"
         assert len(again.asked) == len(whole.asked) - known, f"asked twice after outcome {kept}"
         assert not {event.path for event in again.outcomes} & recorded.keys()
-    replayed = run(make(), _nobody, tools, recorded={event.path: event for event in whole.outcomes}, live=False)
+    replayed = run(make(), _nobody, tools, recorded={event.path: event for event in whole.outcomes}, live=False, **rest)
     assert (replayed.value, replayed.asked) == (whole.value, [])
     if whole.outcomes:
         with pytest.raises(DivergedError):
-            run(make(), _nobody, tools, recorded={}, live=False)
+            run(make(), _nobody, tools, recorded={}, live=False, **rest)
     return whole
 
 

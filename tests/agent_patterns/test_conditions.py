@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_core.task import split
-from agent_patterns.conditions import Result, Scope, filled, holds, listed, message, parsed, pointed, read, render
+from agent_patterns.conditions import holds, read
+from agent_patterns.templates import Result, Scope, filled, listed, message, parsed, pointed, render
 
 REVIEW = {"verdict": "approved", "score": 0.9, "tags": ["clear", "short"], "ok": True, "note": None, "a/b": {"~": 1}}
 

@@ -13,8 +13,9 @@ from agent_core.peers import Said
 from agent_core.play import play
 from agent_core.provider import Reply
 from agent_core.task import Task, compose
-from agent_patterns import coordinate as coordination
-from agent_patterns.coordinate import Done, Step, Work, coordinate, message_for, steps_of
+from agent_patterns import assignments
+from agent_patterns.assignments import Done, Step, Work, message_for, steps_of
+from agent_patterns.coordinate import coordinate
 
 CARDS = [{"name": name, "when_to_use": f"use {name}", "tags": ["x"], "score": 0.5} for name in ("reviewer", "writer", "tester")]
 
@@ -147,8 +148,8 @@ def test_unknown_agents_doubles_and_circles_are_dropped_with_a_note():
 def test_a_plan_has_an_end():
     work = Work("do", [], {card["name"]: card for card in CARDS})
 
-    assert len(steps_of(plan(*((str(n), "writer", "x") for n in range(500))), work)) == coordination.MOST
-    assert len(work.notes) == 500 - coordination.MOST
+    assert len(steps_of(plan(*((str(n), "writer", "x") for n in range(500))), work)) == assignments.MOST
+    assert len(work.notes) == 500 - assignments.MOST
 
 
 def failing(*names):
@@ -253,3 +254,20 @@ def test_a_message_is_the_input_and_what_it_needs():
 
     assert message_for(Step("b", "writer", "write", ("a",)), work) == compose("write", [("answer of reviewer", "found it")])
     assert message_for(first, work) == compose("review", [("stdin", "code")])
+
+
+def test_the_plan_and_each_of_its_tasks_is_told_as_it_happens():
+    rows = plan(("reviewer", "reviewer", "review"), ("w", "writer", "write", ["reviewer"]), ("t", "tester", "test", ["w"]))
+
+    def broken(_):
+        raise Failed("no ink")
+
+    _, effects = run(coordinate(task()), [rows, {"tasks": []}, {"answer": "half"}], {"writer": broken})
+    told = [(each.kind, each.data) for each in effects if isinstance(each, Note) and each.kind.startswith("step.")]
+
+    assert [(row["id"], row["needs"]) for row in told[0][1]["steps"]] == [
+        ("reviewer", []), ("writer w", ["reviewer"]), ("tester t", ["writer w"]),
+    ]  # fmt: skip
+    assert [(data["id"], data["state"]) for kind, data in told if kind == "step.finished"] == [
+        ("reviewer", "completed"), ("writer w", "failed"), ("tester t", "skipped"),
+    ]  # fmt: skip

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from agent_core.errors import AgentError, InputError, MissingInput
 from agent_patterns.graph_file import line_of, load
-from agent_patterns.graph_forms import Known
 from agent_patterns.graph_shape import counts, dot, summary
+from agent_patterns.graph_tables import Known
 
 TOOLS = {
     "calc": {"properties": {"expression": {}}, "required": ["expression"]},
@@ -415,3 +415,13 @@ def test_a_preset_is_right_and_says_what_it_is_for(path):
 def test_presets_read_by_nobody_fail_as_any_file_does():
     with pytest.raises(AgentError):
         load("none.toml", read_from({}), KNOWN)
+
+
+def test_a_task_has_five_minutes_unless_it_says_otherwise_and_a_node_has_no_limit_of_its_own():
+    made = load("g.toml", {"g.toml": CREW_OF_TWO}.__getitem__, Known())
+
+    assert [node.timeout for node in made.nodes.values()] == [300, 9]
+    assert load("n.toml", {"n.toml": '[nodes.a]\nprompt = "x"\n'}.__getitem__, Known()).nodes["a"].timeout is None
+
+
+CREW_OF_TWO = '[agents.a]\nrole = "r"\n[tasks.one]\nagent = "a"\ndescription = "x"\n[tasks.two]\nagent = "a"\ndescription = "y"\ntimeout = 9\n'

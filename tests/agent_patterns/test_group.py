@@ -18,8 +18,10 @@ from agent_core.ops import Sleep
 from agent_core.play import play
 from agent_core.run import Run
 from agent_core.task import Task, split
-from agent_patterns.group import Group, fan, group, needed, visible
+from agent_patterns.fan_out import fan, needed
+from agent_patterns.group import group
 from agent_patterns.reduce import Rules
+from agent_patterns.talk import Group, visible
 
 A, B, C, H = (Member(name, f"You are {name}.") for name in ("ann", "bob", "cid", "hub"))
 

@@ -10,7 +10,8 @@ from agent_core.errors import InputError, StepLimit, UsageError
 from agent_core.members import Member
 from agent_core.messages import Message, ToolCall, ToolResult
 from agent_core.play import play
-from agent_patterns.handoff import Desk, Roster, handoff, load
+from agent_patterns.desks import Desk, Roster, load
+from agent_patterns.handoff import handoff
 
 ROSTER = Roster(
     {

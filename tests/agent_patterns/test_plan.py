@@ -24,6 +24,7 @@ from agent_core.tool import Toolset, tool
 from agent_patterns.plan import OPTIONS, Settings, plan
 from agent_patterns.plans import MOST, read_plan, read_verdict
 from agent_patterns.steps import Step, carry_out_one
+from agent_plugins.observe.progress import progress
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = {"achieved": True, "confidence": 0.92, "issues": [], "answer": "all done"}
@@ -67,11 +68,9 @@ def finished(place, output):
 
 
 def test_a_plan_asks_for_steps_carries_each_out_and_asks_for_a_verdict():
-    played = play(
-        plan(task("build it")), [said(TWO), None, finished("1", "one"), None, None, finished("2", "two"), None, said(GOOD)]
-    )
+    played = play(plan(task("build it")), [said(TWO), None, finished("1", "one"), finished("2", "two"), said(GOOD)])
 
-    assert kinds(played) == ["Ask", "Note", "generator", "Note", "Note", "generator", "Note", "Ask"]
+    assert kinds(played) == ["Ask", "Note", "generator", "generator", "Ask"]
     assert (played.text, played.value.status) == ("all done", 0)
     assert played.value.value["verified"] == {"achieved": True, "confidence": 0.92, "issues": [], "raw_response": json.dumps(GOOD)}
     assert played.value.value["counts"] == {"steps": 2, "completed": 2, "failed": 0, "skipped": 0}
@@ -166,11 +165,35 @@ def test_plans_without_needs_run_in_order_and_each_step_sees_what_came_before():
     assert "ONE" not in ran.asked[1].messages[-1].text
 
 
-def test_each_step_is_told_when_it_starts_and_ends():
+def test_a_plan_is_told_and_each_step_when_it_starts_and_ends():
     ran = run(plan(task()), model(TWO))
 
+    assert [[(row["id"], row["needs"]) for row in note["steps"]] for note in ran.notes("step.planned")] == [
+        [("1", []), ("2", ["1"])]
+    ]
     assert [note["id"] for note in ran.notes("step.started")] == ["1", "2"]
     assert [(note["id"], note["state"]) for note in ran.notes("step.finished")] == [("1", "completed"), ("2", "completed")]
+
+
+def test_a_step_that_is_never_begun_is_told_as_skipped():
+    ran = run(plan(task()), model(steps({"task": "first", "tool": "none such"}, {"task": "second"})))
+
+    assert [(note["id"], note["state"]) for note in ran.notes("step.finished")] == [("1", "failed"), ("2", "skipped")]
+
+
+def test_how_far_a_plan_is_can_be_seen_at_every_moment():
+    planned = steps({"task": "a"}, {"task": "b"}, {"task": "c", "needs": ["1", "2"]}, {"task": "d", "needs": ["3"]})
+    ran = run(plan(task()), model(planned))
+    kinds_ = [event.kind for event in ran.events]
+    began = [place for place, kind in enumerate(kinds_) if kind == "step.started"]
+    found = [progress(ran.events[: place + 1], time.time(), slow=0).data() for place in began]
+
+    assert [(each["active_parts"][-1], each["ready"], each["blocked_parts"]) for each in found[1:3]] == [
+        ("2", [], ["3", "4"]),
+        ("3", [], ["4"]),
+    ]
+    assert [each["progress"] for each in found[2:]] == [0.5, 0.75]
+    assert [each["bottleneck"] for each in found[2:]] == ["3", None]
 
 
 # --- limits and failures
@@ -530,20 +553,31 @@ def test_over_the_wire_two_steps_are_four_requests_and_replay_needs_none(run_age
 
 def test_a_plan_that_is_killed_goes_on_where_it_was(run_agent, start_fake_api, tmp_path):
     api = start_fake_api("--per", "server")
-    api.script(json.dumps(TWO), "one", {"text": "late", "delay_ms": 60_000})
+    three = steps({"task": "a"}, {"task": "b"}, {"task": "c"})
+    api.script(json.dumps(three), "one", {"text": "late", "delay_ms": 60_000})
     flags = ("--pattern", "plan", "--replan", "2", "--provider", "openai", "--model", "m")
     program = [sys.executable, "-m", "agents.assistant", "Research X", *flags]
     environment = {**os.environ, **api.env(), "PYTHONPATH": str(ROOT)}  # noqa: TID251 - handed on
     with subprocess.Popen(program, cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL) as process:
         assert wait_until(lambda: len(api.requests()) == 3, 20)
+        seen = json.loads(run_agent("agent-log", "status", "last", "--slow", "0", "--json").stdout)["data"]["structuredContent"]
         process.send_signal(signal.SIGKILL)
     api.reset()
-    api.script("two", json.dumps(GOOD))
-
-    done = run_agent("assistant", "--resume", "last", env=api.env())
+    api.script({"text": "two", "delay_ms": 700}, "three", json.dumps(GOOD))
+    following = [sys.executable, "-m", "agents.agent_log", "follow", "last", "--timeout", "30"]
+    with subprocess.Popen(following, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as follower:
+        done = run_agent("assistant", "--resume", "last", env=api.env())
+        told, _ = follower.communicate()
 
     assert (done.returncode, done.stdout) == (0, "all done\n")
-    assert len(api.requests()) == 2
+    assert len(api.requests()) == 3
+    assert {name: seen[name] for name in ("progress", "active_parts", "blocked_parts", "ready", "bottleneck", "done", "total")} == {
+        "progress": 0.33, "active_parts": ["2"], "blocked_parts": ["3"], "ready": [], "bottleneck": "2", "done": 1, "total": 3,
+    }  # fmt: skip
+    assert [line.split()[2:] for line in told.splitlines() if "step.finished" in line][-2:] == [
+        ["step.finished", "2", "completed"],
+        ["step.finished", "3", "completed"],
+    ]
 
 
 def test_not_achieved_is_status_4_with_the_partial_result_in_the_record(run_agent, start_fake_api):
@@ -561,9 +595,9 @@ def test_all_effects_of_parallel_steps_stand_in_one_all():
     planned = steps({"task": "a"}, {"task": "b"}, {"task": "c", "needs": ["1", "2"]})
     pattern = plan(task())
     pattern.send(None)
-    pattern.send(said(planned))
+    told = pattern.send(said(planned))
 
-    assert isinstance(pattern.send(None), Note)
+    assert isinstance(told, Note)
     effect = pattern.send(None)
 
     assert isinstance(effect, All)

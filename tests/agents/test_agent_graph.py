@@ -392,6 +392,38 @@ def test_the_three_processes_of_a_crew_make_the_predicted_number_of_calls(graph,
     assert (done.returncode, len(requests), data["structuredContent"]["success"]) == (0, calls, True)
 
 
+def test_what_happens_is_printed_as_it_happens_with_jsonl_and_followed_later(here, api, run_agent, tmp_path):
+    (tmp_path / "g.toml").write_text(MINDS + mind("a", more='map = "[1, 2]"') + mind("b", ["a"]), "utf-8")
+    api.script({"text": "x", "times": 3})
+    done = here("run", "g.toml", "go", *FLAGS, "--jsonl", env=api.env())
+    followed = run_agent("agent-log", "follow", "last", "--jsonl")
+
+    for text in (done.stdout, followed.stdout):
+        rows = [record["data"] for record in map(json.loads, text.splitlines()) if record["type"] == "agentpipe.progress"]
+        nodes = [(row["event"], row["node"], row.get("progress", row.get("state"))) for row in rows if "node" in row]
+        assert nodes == [
+            ("node.started", "a", None), ("node.progress", "a", 0.5), ("node.progress", "a", 1.0), ("node.finished", "a", "completed"),
+            ("node.started", "b", None), ("node.finished", "b", "completed"),
+        ]  # fmt: skip
+        assert [row["agent"] for row in rows if row["event"] == "call.finished"] == ["(files)", "a", "a", "b"]
+        assert all(row["wall_ms"] >= 0 for row in rows if row["event"] == "call.finished")
+
+
+def test_a_manager_delegates_each_task_to_whom_it_chose_with_its_own_words(graph):
+    plan = {"find": {"agent": "bob", "instruction": "look in the attic"}, "check": {"agent": "ada"}, "write": {"agent": "bob"}}
+    script = [{"json": plan}, {"text": "x", "times": 3}, {"text": "the whole"}]
+    _, data, requests = graph(CREW, "x", "--process", "hierarchical", "--jobs", "1", script=script)
+    persons = [request["body"]["messages"][0]["content"].partition("\n")[0] for request in requests]
+    told = {asked(request).partition("\n")[0]: request for request in requests[1:-1]}
+
+    assert data["output"] == "the whole"
+    assert ["manage a crew" in who for who in persons] == [True, False, False, False, True]
+    assert {name: "writer" in request["body"]["messages"][0]["content"] for name, request in told.items()} == {
+        "find": True, "check": False, "write": True,
+    }  # fmt: skip
+    assert ["look in the attic" in asked(request) for request in requests] == [False, True, False, False, False]
+
+
 def test_lines_of_a_plan_run_one_after_another(graph, run_agent, tmp_path):
     lines = '{"depth":1,"task":"Add","tool":"calc","arguments":{"expression":"1 + 1"}}\n{"depth":1,"task":"Say it","tool":"none"}\n'
     done = run_agent("agent-graph", "run", "-", "--provider", "offline", "--json", stdin=lines)
@@ -400,6 +432,26 @@ def test_lines_of_a_plan_run_one_after_another(graph, run_agent, tmp_path):
     assert done.returncode == 0
     assert value["order"] == ["step-1", "step-2"]
     assert value["nodes"]["step-1"]["output"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("words", "flags", "given"),
+    [(["hello", "world"], [], "hello world"), (["hello"], ["--input", "there"], "hello\n\nthere"), ([], ["--input", "x"], "x")],
+)
+def test_words_after_a_graph_on_stdin_are_its_input_and_a_replay_knows_them(run_agent, words, flags, given):
+    done = run_agent(
+        "agent-graph", "run", "-", *words, *flags, "--provider", "offline", stdin='[nodes.a]\noutput = "got {{ input }}"\n'
+    )
+    again = run_agent("agent-graph", "--replay", "last")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"got {given}\n", "")
+    assert again.stdout == done.stdout
+
+
+def test_a_word_on_stdin_is_no_graphs_name(run_agent):
+    done = run_agent("agent-graph", "run", "-", "x", "--provider", "offline", stdin="research")
+
+    assert (done.returncode, done.stdout) == (65, "")
 
 
 def test_a_plan_that_agent_plan_expands_is_run(run_agent, tmp_path):

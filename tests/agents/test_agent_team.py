@@ -196,6 +196,55 @@ def test_a_program_and_a_member_of_this_run_work_together(team, tmp_path, clean_
     assert len(requests) == 1
 
 
+HOUSE = (
+    "team", "What does the house cost?", "--leader", "lead=Lead.", "--member", "ann=A.", "--member", "bob=B.", "--member", "cid=C.",
+    "--rounds", "1", "--topology", "mesh", "--reduce", "merge", "--jobs", "1",
+)  # fmt: skip
+COSTS = ["Penguins swim.", "The house costs $500,000.", "The house costs $700K.", "No idea at all."]
+
+
+def test_rework_asks_anew_whoever_has_something_new_to_learn_and_nobody_else(team):
+    script = [*COSTS, {"text": "The house costs $600,000.", "times": 2}]
+    done, data, requests = team(*HOUSE, "--rework", "peer,cooldown=0", script=script)
+    found = data["structuredContent"]
+
+    assert (done.returncode, len(requests), found["failure_count"]) == (0, 4 + 2, 0)
+    assert found["rework"]["restarts"] == {"lead": 0, "ann": 1, "bob": 1, "cid": 0}
+    assert [each["output"] for each in found["answers"]] == [COSTS[0], *["The house costs $600,000."] * 2, COSTS[3]]
+    assert ["You answered this before" in text for text in prompts(requests)] == [False] * 4 + [True] * 2
+
+
+def test_a_validator_of_its_own_model_judges_every_answer_until_it_accepts(team, tmp_path):
+    (tmp_path / "one.toml").write_text('kind = "crew"\nreduce = "last"\n[[member]]\nname = "ann"\nsystem = "A."\n', "utf-8")
+    no, yes = {"accept": False, "feedback": "no year", "suggestions": ["name the year"]}, {"accept": True}
+    script = ["It was built.", {"json": no}, "It was built in 1990.", {"json": yes}]
+    flags = ("--rework", "feedback,cooldown=0.2", "--validator", "val@openai:big=Judge.")
+    done, data, requests = team("crew", "one.toml", "When?", *flags, script=script)
+
+    assert (done.returncode, data["output"]) == (0, "It was built in 1990.")
+    assert [request["body"]["model"] for request in requests] == ["m", "big", "m", "big"]
+    assert "- name the year" in prompts(requests)[2]
+
+
+def test_a_person_is_asked_once_for_what_is_new_and_a_parked_run_goes_on_with_the_answer(team, run_agent, start_fake_api):
+    api = start_fake_api("--per", "server")
+    api.script(*COSTS, {"text": "It costs $1M.", "times": 4})
+    parked = run_agent("agent-team", *HOUSE, "--rework", "person,max=1,cooldown=0", *FLAGS, "--json", env=api.env())
+    run = json.loads(parked.stdout)["data"]["run_id"]
+    done = run_agent("agent-log", "resume", run, "--answer", "It has a garden.", "--json", env=api.env())
+
+    assert (parked.returncode, len(api.requests())) == (5, 8)
+    assert all("It has a garden." in text for text in prompts(api.requests())[4:])
+    assert "It costs $1M." in done.stdout
+
+
+@pytest.mark.parametrize("words", ["moon", "max=-1", "cooldown=nan"])
+def test_a_policy_that_cannot_be_is_refused_before_anything_is_spent(team, words):
+    done, _, requests = team(*HOUSE, "--rework", words)
+
+    assert (done.returncode, requests) == (2, [])
+
+
 def test_a_crew_works_in_turn_by_its_file(team, tmp_path):
     (tmp_path / "crew.toml").write_text(
         'kind = "crew"\nprocess = "sequential"\nreduce = "last"\n'
@@ -206,6 +255,19 @@ def test_a_crew_works_in_turn_by_its_file(team, tmp_path):
     assert (data["output"], [request["body"]["model"] for request in requests]) == ("fine", ["m", "big"])
     assert prompts(requests)[0] == "Write a line"
     assert "rough" in prompts(requests)[1]
+
+
+def test_a_recorded_run_needs_its_preset_no_more_and_the_file_is_no_member(team, run_agent, tmp_path):
+    file = tmp_path / "crew.toml"
+    file.write_text('kind = "crew"\nreduce = "last"\n[[member]]\nname = "ann"\n[[member]]\nname = "bob"\n', "utf-8")
+    done, data, _ = team("crew", "crew.toml", "Write", script=["x", "y"])
+    seen = json.loads(run_agent("agent-log", "status", "last", "--json").stdout)["data"]["structuredContent"]
+    file.unlink()
+    again = run_agent("agent-team", "--replay", "last", "--json")
+
+    assert (done.returncode, again.returncode) == (0, 0)
+    assert json.loads(again.stdout)["data"]["output"] == data["output"]
+    assert [part["name"] for part in seen["parts"]] == ["ann", "bob"]
 
 
 def test_presets_of_the_user_come_first_and_material_is_read_from_stdin(team, clean_environment):
@@ -249,10 +311,11 @@ KINDS = [
     (["orchestra", "Q?"], 5),
     (["debate", "Q?", "--side", "A=x", "--side", "B=y"], 7),
     (["crew", "reviewers", "Q?"], 3),
+    ([*HOUSE, "--rework", "peer,max=1,cooldown=0"], 4 + 4),
 ]
 
 
-@pytest.mark.parametrize(("args", "calls"), KINDS, ids=[row[0][0] for row in KINDS])
+@pytest.mark.parametrize(("args", "calls"), KINDS, ids=["team", "swarm", "orchestra", "debate", "crew", "rework"])
 def test_killed_it_resumes_without_asking_again_and_replays_without_a_network(run_agent, start_fake_api, tmp_path, args, calls):
     api = start_fake_api("--delay-ms", "150", "--per", "server")
     api.script(*(f"answer {number}" for number in range(12)))

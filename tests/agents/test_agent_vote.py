@@ -99,7 +99,7 @@ def test_a_failed_stage_is_status_6_or_left_out(run_agent):
 
 @pytest.mark.parametrize(
     ("stdin", "args", "status"),
-    [("", [], 66), ("hello\n", [], 65), ("{}\n", [], 65), ("\n\n", [], 3), (b"\xff\xfe\n", [], 65), (lines(*BALLOT), ["--weight", "x"], 2),
+    [("", [], 66), ("hello\n", [], 65), ("{}\n", [], 65), ("\n\n", [], 66), (b"\xff\xfe\n", [], 65), (lines(*BALLOT), ["--weight", "x"], 2),
      (lines(*BALLOT), ["--quorum", "-1"], 2), (lines(*BALLOT), ["--threshold", "2"], 2), (lines(*BALLOT), ["words"], 2),
      (lines(*BALLOT), ["--reduce", "magic"], 2)],
 )  # fmt: skip

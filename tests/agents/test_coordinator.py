@@ -12,7 +12,7 @@ from agent_core import catalogue
 from agent_core.card import card as card_of
 from agent_core.errors import ConfigError
 from agent_core.task import compose, split
-from agent_patterns.coordinate import RESULTS, ROSTER, listed
+from agent_patterns.assignments import RESULTS, ROSTER, listed
 from agents import code_reviewer, summarizer, text_processor
 from agents.coordinator import best, without_model
 
