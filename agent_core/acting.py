@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from agent_core.effects import Act
     from agent_core.ops import Outcome
+    from agent_core.policy import Denial
     from agent_core.run import Run, Steps
     from agent_core.tool import Tool
 
@@ -73,27 +74,29 @@ def _tool(call: ToolCall, run: Run, path: str) -> Steps:
         raise RepeatLimit(f"the model asked for the same call of {call.name} {count} times", hint="rephrase the task")
     event = recall(run, path, print_)
     if event is not None:
-        _label(call, run, event.data["error"])
+        _label(call, run, event.data["error"], event.data.get("arguments"))
         return result_from_json(event.data)
-    began = run.clock()
-    result = yield from _called(call, run, path, print_, count)
-    _label(call, run, result.error)
+    began, consent = run.clock(), Consent()
+    result = yield from _called(call, run, path, print_, count, consent)
+    _label(call, run, result.error, consent.arguments)
+    edited = {} if consent.arguments is None else {"arguments": dict(consent.arguments)}
     yield run.event(
         "tool.finished", path, print_, id=call.id, name=call.name, text=run.redact(result.text), error=result.error,
-        value=result.value if result.value != result.text else None, wall_ms=round((run.clock() - began) * 1000, 1),
+        value=result.value if result.value != result.text else None,
+        wall_ms=round((run.clock() - began - consent.waited) * 1000, 1), **edited,
         durable=path in run.started or _is_consequential(run.tools.get(call.name)),
     )  # fmt: skip
     return result
 
 
-def _label(call: ToolCall, run: Run, error: Any) -> None:
+def _label(call: ToolCall, run: Run, error: Any, edited: Mapping[str, Any] | None) -> None:
     """Remember what a call brought into the conversation; what was not run brought nothing."""
     tool = run.tools.get(call.name)
     if tool is not None and error not in {"invalid", "denied", "not_found"}:
-        run.totals.seen |= run.gained(tool, call.arguments)
+        run.totals.seen |= run.gained(tool, call.arguments if edited is None else edited)
 
 
-def _called(call: ToolCall, run: Run, path: str, print_: str, count: int) -> Steps:
+def _called(call: ToolCall, run: Run, path: str, print_: str, count: int, consent: Consent) -> Steps:
     tool = run.tools.get(call.name)
     problem = _refusal(call, tool, run, count)
     if problem is not None or tool is None:
@@ -104,7 +107,6 @@ def _called(call: ToolCall, run: Run, path: str, print_: str, count: int) -> Ste
         arguments: dict[str, Any] = tool.bind(call.arguments)
     except AgentError as error:
         return _failure(call, "invalid", str(error))
-    consent = Consent()
     denial, arguments = yield from _decided(call, tool, arguments, consent, run, path)
     if denial is not None:
         hint = f"grant with {denial.rule}" if denial.rule else ""
@@ -117,7 +119,7 @@ def _called(call: ToolCall, run: Run, path: str, print_: str, count: int) -> Ste
         print_,
         id=call.id,
         name=call.name,
-        arguments=call.arguments,
+        arguments=call.arguments if consent.arguments is None else dict(consent.arguments),
         effects=not tool.read_only,
         durable=_is_consequential(tool),
     )
@@ -131,23 +133,42 @@ def _decided(call: ToolCall, tool: Tool, arguments: Any, consent: Consent, run: 
     """Return (None or the refusal that stands, the arguments): a person is asked about what a yes could lift.
 
     The question holds tool and arguments; the answer is yes, no, or {"arguments": {…}}: a yes to others, which are judged anew.
+    What a person decided about the call holds, also where a resumed run is granted what it had to ask for.
     """
     denial = run.decide(tool, arguments, run.totals.seen, consent)
-    for question in range(_QUESTIONS):
-        if denial is None or not denial.askable:
+    # The first position beneath a call belongs to the agent that it may call.
+    for place in (f"{path}.{question}" for question in range(1, _QUESTIONS + 1)):
+        if (denial is None or not denial.askable) and place not in run.recorded:
             break
-        said = yield from _consent(denial, call, arguments, run, f"{path}.{question}")
+        said = yield from _said(denial, call, arguments, consent, run, place)
         edited = _edited(said)
         if edited is not None:
-            arguments = tool.bind(edited)
+            consent.arguments = arguments = tool.bind(edited)
             consent.grants, consent.reasons = (), frozenset()
         elif said != "yes":
+            denial = denial or _refused(tool)
             break
-        else:
+        elif denial is not None:
             consent.grants += denial.grants
             consent.reasons |= {denial.reason}
         denial = run.decide(tool, arguments, run.totals.seen, consent)
     return denial, arguments
+
+
+def _refused(tool: Tool) -> Denial:
+    from agent_core.policy import Denial
+
+    return Denial(f"{tool.name}: a person said no to this call")
+
+
+def _said(denial: Any, call: ToolCall, arguments: Any, consent: Consent, run: Run, place: str) -> Steps:
+    """Return what a person said about the call, or says now."""
+    if denial is None or not denial.askable:
+        return run.recorded[place].data.get("answer")
+    asked = run.clock()
+    said = yield from _consent(denial, call, arguments, run, place)
+    consent.waited += run.clock() - asked
+    return said
 
 
 def _consent(denial: Any, call: ToolCall, arguments: Mapping[str, Any], run: Run, path: str) -> Steps:
@@ -163,7 +184,7 @@ def _consent(denial: Any, call: ToolCall, arguments: Mapping[str, Any], run: Run
         return "no"
     yield run.event("wait.asked", path, print_, question=question, tool=call.name, arguments=dict(arguments), durable=True)
     if answer is None:
-        raise parked(question, run)
+        raise parked(question, run, "--edit JSON")
     yield run.event("wait.finished", path, print_, answer=answer, by="terminal", durable=True)
     return answer
 

@@ -35,7 +35,10 @@ Sink = Callable[[Event], None]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One thing to do: the user's message, what was said before, where it came from, and by which command (name, arguments)."""
+    """One thing to do: the user's message, what was said before, where it came from, and by which command (name, arguments).
+
+    `charged`: pico-dollars that preparing it cost already; they count against the run's budgets.
+    """
 
     message: Message
     history: Sequence[Message] = ()
@@ -46,6 +49,7 @@ class Job:
     traceparent: str = ""
     subject: str = ""
     command: tuple[str, Mapping[str, Any]] = ("", EMPTY)
+    charged: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,7 @@ class Agent:
             raise ValueError('an agent\'s docstring begins with "name - purpose"')
         self.version, self.system, self.stdin = version, system, stdin
         self.tools = tools if isinstance(tools, Toolset) else Toolset(tuple(tools))
+        self.added: tuple[Tool, ...] = ()  # those of its tools that plugins brought
         self.pattern, self.reply, self.options = pattern, reply, tuple(options)
         self.examples, self.tags, self.when_to_use = tuple(examples), tuple(tags), when_to_use
         self.offline, self.verdict, self.render = offline, verdict, render
@@ -270,7 +275,10 @@ def _schema_file(path: str) -> dict[str, Any]:
     try:
         found = json.loads(Path(path).read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read the output schema {path}: {error}") from None
+        why = getattr(error, "strerror", None) or f"not JSON: {error}"
+        raise UsageError(
+            f"cannot read the output schema {path}: {why}", hint="--output-schema takes a file with a JSON Schema"
+        ) from None
     if not isinstance(found, dict):
         raise UsageError(f"the output schema {path} is no JSON object")
     return found
@@ -281,7 +289,7 @@ def execute(agent: Agent, job: Job, settings: Any, sinks: Sequence[Sink] = (), *
     from agent_core import drive, running
 
     with running.session(agent, job, settings, sinks, **prepared) as session:
-        session.settle(lambda: drive.run(session.program(), session.tell))
+        session.settle(lambda: drive.run(session.program(), session.tell, session.deadline))
     return session.result
 
 

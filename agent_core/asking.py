@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from agent_core import records, stdin, terminal
 from agent_core.cli import settle
-from agent_core.errors import InputError, MissingInput, UpstreamError, UsageError
-from agent_core.options import unknown
+from agent_core.errors import InputError, MissingInput, StoreError, UpstreamError, UsageError
+from agent_core.options import unknown, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
 _IMAGES = ((b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"), (b"%PDF-", "application/pdf"))
 _IMAGE_LIMIT = 20 * 1024 * 1024
 _HOPS = 3
+_APART = {  # by field
+    "chat": "tool lines records resume replay dry_run show_prompt",
+    "resume": "replay continue_ dry_run show_prompt",
+    "replay": "lines records tool continue_ dry_run show_prompt",
+    "lines": "records",
+    "tool": "attach continue_ show_prompt",
+}
+_ONE_RUN = ("replay", "session", "continue_", "dry_run", "show_prompt")
+_COUNTS = {"call_count": 0, "error_count": 0, "avg_latency_ms": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +61,12 @@ class Asked:
 
 
 def in_rows(command: Command) -> bool:
-    """Return whether each row of the input is a run of its own."""
-    return bool(command.flag("lines") or command.flag("records")) or command.flag("input_format") == "lines"
+    """Return whether each row of the input is a run of its own. UsageError for a flag that is about one run only."""
+    rows = bool(command.flag("lines") or command.flag("records")) or command.flag("input_format") == "lines"
+    for name in _ONE_RUN if rows else ():
+        if command.flag(name):
+            raise UsageError(f"{written(name)} is about one run, and each row is one", hint="drop one of the two")
+    return rows
 
 
 def one_run(command: Command) -> int:
@@ -75,8 +89,8 @@ def _recorded(command: Command) -> bool:
     """A resumed or replayed run brings its own input."""
     if not (command.flag("resume") or command.flag("replay")):
         return False
-    if command.words:
-        raise UsageError("a resumed or replayed run has its own input", hint="drop the words")
+    if command.words or command.flag("file") or command.flag("attach"):
+        raise UsageError("a resumed or replayed run has its own input", hint="drop the words and files")
     return True
 
 
@@ -105,9 +119,45 @@ def settings_of(command: Command) -> Settings:
 
 def providers(command: Command, settings: Settings) -> Sequence[Provider]:
     """Return the providers for many runs: chosen, looked up and said once."""
-    from agent_core import running
+    from agent_core import fittings
 
-    return running.route(command.agent, settings, command.out.say)
+    return fittings.route(command.agent, settings, command.out.say)
+
+
+def check_flags(command: Command) -> None:
+    """UsageError for flags that exclude each other, and for a `--provider` or `--workspace` there is not.
+
+    Before anything is read or sent, and also where nothing needs it: what is given is never passed over in silence.
+    """
+    for one, other in ((one, other) for one, others in _APART.items() if command.flag(one) for other in others.split()):
+        if command.flag(other):
+            raise UsageError(f"{written(one)} and {written(other)} exclude each other", hint="drop one of the two")
+    for name in ("resume", "replay", "session"):
+        if command.flag(name) == "":  # an unset variable of a script: a new run would be something else than was asked for
+            raise UsageError(f"{written(name)}: '' is no name", hint="is a variable empty?")
+    folder = command.flag("workspace")
+    if folder and not os.path.isdir(command.settings.workspace):  # noqa: PTH112 - no pathlib on this path
+        raise UsageError(f"--workspace: {folder} is no folder", hint="name one that exists")
+    if command.flag("provider"):
+        from agent_core import choose
+
+        choose.check(command.flag("provider"), command.settings)
+
+
+def check_grants(command: Command) -> None:
+    """UsageError for a rule on the command line whose capability is a slip of the pen: it would permit or forbid nothing."""
+    given = [rule for name in ("allow", "deny", "confirm") for rule in command.flag(name) or ()]
+    if not given:
+        return
+    from agent_core import policy
+    from agent_core.options import nearest
+
+    known = {need.capability.partition(":")[0] for tool in command.agent.tools.tools for need in tool.needs}
+    known |= {*policy.CAPABILITIES, "agent", "mcp", "unconfined"}
+    for rule in given:
+        name = policy.parse_grant(rule, command.settings.workspace).capability
+        if name not in known and nearest(name, known):
+            raise unknown("capability", name, sorted(known))
 
 
 def _live(command: Command) -> bool:
@@ -119,23 +169,24 @@ def job_of(command: Command, what: Asked, history: Sequence[Message] = ()) -> Jo
     """Return the job; a session brings its history."""
     from agent_core.agent import Job
 
-    session, said = _session(command)
+    session, said, before = _session(command)
     return Job(
         what.message,
         history=(*said, *history),
         session=session,
         resume=command.flag("resume") or "",
         replay=command.flag("replay") or "",
-        provenance=what.provenance,
+        provenance=(*before, *what.provenance),
         traceparent=command.out.source().traceparent,
     )
 
 
-def _session(command: Command) -> tuple[str, tuple[Message, ...]]:
+def _session(command: Command) -> tuple[str, tuple[Message, ...], tuple[Any, ...]]:
+    """Return the session's name, what was said in it, and what it had seen, as provenance."""
     name = command.settings.session
     if not name and not command.flag("continue_"):
-        return "", ()
-    from agent_core import running, sessions
+        return "", (), ()
+    from agent_core import running, sessions, taint
     from agent_core.store import open_store
 
     store = open_store(running.store_path(command.settings))
@@ -143,7 +194,8 @@ def _session(command: Command) -> tuple[str, tuple[Message, ...]]:
         name = name or sessions.last_session(store, command.agent.name) or ""
         if not name:
             raise UsageError("there is no session to continue", hint="begin one with --session NAME")
-        return name, tuple(sessions.history(store, name))
+        seen = sessions.labels(store, name)
+        return name, tuple(sessions.history(store, name)), (taint.row(f"session:{name}", seen),) if seen else ()
     finally:
         store.close()
 
@@ -154,17 +206,23 @@ def _session(command: Command) -> tuple[str, tuple[Message, ...]]:
 def asked(command: Command) -> Asked:
     """Read everything the command line names. Words are the instruction; without words stdin is."""
     instruction = " ".join(command.words)
-    files = list(command.flag("file") or ())
-    told = bool(command.words or files or command.flag("attach") or command.chosen[0])
+    files = command.flag("file") or ()
+    begun = bool(instruction or files or command.settings.extra.get("mcp_prompt"))
+    told = bool(begun or command.flag("attach") or command.chosen[0])
     data = _stdin(command, told, dash="-" in command.parsed.words or "-" in files)
-    materials = [(name, _material(command, name)) for name in files if name != "-"]
-    images = tuple(_image(command, name) for name in command.flag("attach") or ())
+    materials, images = given(command)
     if data is None:
-        return Asked(instruction, tuple(materials), None, images)
+        return Asked(instruction, materials, None, images)
     texts, upstream = read_input(command, data)
-    if instruction or files:
+    if begun:
         return Asked(instruction, (*(("stdin", text) for text in texts), *materials), upstream, images)
-    return Asked("\n".join(texts), tuple(materials), upstream, images)
+    return Asked("\n".join(texts), materials, upstream, images)
+
+
+def given(command: Command) -> tuple[tuple[tuple[str, str], ...], tuple[Image, ...]]:
+    """Return the texts of `--file` and the images of `--attach`; a file named `-` is stdin, which others read."""
+    materials = tuple((name, _material(command, name)) for name in command.flag("file") or () if name != "-")
+    return materials, tuple(_image(command, name) for name in command.flag("attach") or ())
 
 
 def _stdin(command: Command, instruction: bool, *, dash: bool) -> bytes | None:
@@ -221,7 +279,8 @@ def _bytes(name: str, limit: int, deadline: float | None) -> bytes:
     if name.startswith(("http://", "https://")):
         return fetched(name, limit, deadline)
     try:
-        with open(name, "rb") as file:  # noqa: PTH123 - no pathlib on this path
+        # The bytes of the command line, whatever the locale takes names for.
+        with open(name.encode("utf-8", "surrogateescape"), "rb") as file:  # noqa: PTH123 - no pathlib on this path
             data = file.read(limit + 1)
     except IsADirectoryError:
         raise InputError(f"{name} is a folder", hint="name a file") from None
@@ -274,11 +333,13 @@ def _image(command: Command, name: str) -> Image:
 
 
 def one_tool(command: Command) -> int:
-    """Run one tool on words or stdin, without a model."""
+    """Run one tool on words, files or stdin, without a model."""
     from agent_core.agent import execute_tool
     from agent_core.tool import ArgumentProblem
 
     tool = tool_of(command)
+    if command.flag("resume"):
+        raise UsageError("--tool and --resume exclude each other", hint="only the rows of --lines and --records can be resumed")
     name = tool.name
     try:
         arguments = _arguments(command, tool)
@@ -315,41 +376,68 @@ def tool_of(command: Command) -> Tool:
 
 
 def _arguments(command: Command, tool: Tool) -> dict[str, Any]:
-    """Return the tool's arguments: a JSON object fills parameters, other text the sole one; stdin fills what is still missing."""
-    properties = tool.parameters.get("properties", {})
+    """Return the tool's arguments: a JSON object fills parameters, other text the sole one.
+
+    A file, or stdin, fills what is still missing.
+    """
+    properties, required = (tool.parameters.get(key, ()) for key in ("properties", "required"))
     if not command.parsed.words:
-        return dict(tool.from_text(_tool_input(command, wanted=bool(properties)) if properties else ""))
-    given = dict(tool.from_text(" ".join(command.words))) if command.words else {}
-    missing = [name for name in tool.parameters.get("required", ()) if name not in given]
-    if len(missing) == 1 and ("-" in command.parsed.words or given):
+        return dict(tool.from_text(_tool_input(command, wanted=bool(required), spare=not required) if properties else ""))
+    known = dict(tool.from_text(" ".join(command.words))) if command.words else {}
+    missing = [name for name in required if name not in known]
+    if len(missing) == 1 and ("-" in command.parsed.words or known):
         text = _tool_input(command, wanted="-" in command.parsed.words)
-        return {**given, missing[0]: text} if text else given
-    return given
+        return {**known, missing[0]: text} if text else known
+    if command.flag("file"):
+        raise UsageError(f"{tool.name} has no parameter left for a file", hint="drop the words, or --file")
+    return known
 
 
-def _tool_input(command: Command, *, wanted: bool) -> str:
-    """Return stdin without its last line end, as a shell's substitution has it."""
-    dash = "-" in command.parsed.words
-    kind = "optional" if command.agent.stdin == "none" and wanted else command.agent.stdin
+def _tool_input(command: Command, *, wanted: bool, spare: bool = False) -> str:
+    """Return files or stdin without the last line end, as a shell's substitution has it; `spare`: the tool needs nothing of it."""
+    texts = [text for _, text in given(command)[0]]
+    dash = "-" in command.parsed.words or (not texts and bool(command.flag("file")))
+    if not texts or dash:
+        texts += _tool_stdin(command, wanted=wanted, spare=spare, dash=dash)
+    text = "\n".join(texts).removesuffix("\n")
+    if not text.isascii() and any("\udc80" <= letter <= "\udcff" for letter in text):
+        raise InputError(
+            f"{'the file' if command.flag('file') else 'stdin'} is not UTF-8", hint="convert it, for example with iconv"
+        )
+    return text
+
+
+def _tool_stdin(command: Command, *, wanted: bool, spare: bool, dash: bool) -> Sequence[str]:
+    kind = "optional" if spare or (command.agent.stdin == "none" and wanted) else command.agent.stdin
     needed = replace(rules(command, instruction=not wanted, dash=dash), stdin=kind)
     data = stdin.read(needed)
-    if data is None:
-        return ""
-    text = "\n".join(read_input(command, data)[0]).removesuffix("\n")
-    if not text.isascii() and any("\udc80" <= letter <= "\udcff" for letter in text):
-        raise InputError("stdin is not UTF-8", hint="convert it, for example with iconv")
-    return text
+    return () if data is None else read_input(command, data)[0]
 
 
 # -- lists -----------------------------------------------------------------------------------------------------------------------
 
 
 def list_tools(command: Command) -> int:
-    """Print the agent's tools."""
+    """Print the agent's tools; records also say how often each was called, how often that failed, and how long a call takes."""
     from agent_core import card
 
     tools = command.agent.tools.tools
-    return command.out.answer(card.tool_lines(tools), card.tool_rows(tools))
+    counts = _tool_counts(command) if command.out.mode != "text" else {}
+    rows = [{**row, **_COUNTS, **counts.get(row["name"], {})} for row in card.tool_rows(tools)]
+    return command.out.answer(card.tool_lines(tools), rows)
+
+
+def _tool_counts(command: Command) -> dict[str, dict[str, Any]]:
+    """Return {tool: its counts} over all kept runs of the agent; looking creates no store, and one that cannot be read has none."""
+    from agent_core import readings
+    from agent_core.running import store_path
+
+    try:
+        found = command.store().of_kind("tool.finished", command.agent.name) if store_path(command.settings).exists() else []
+    except StoreError as error:
+        command.out.say(error.line())
+        return {}
+    return {count.name: asdict(count) for count in readings.tool_counts(found)}
 
 
 def list_plugins(command: Command) -> int:
@@ -361,10 +449,12 @@ def list_plugins(command: Command) -> int:
 
 
 def list_models(command: Command) -> int:
-    """Print the known models with windows and dated prices."""
+    """Print the providers: their known models with windows and dated prices, or what there is to say of them."""
     from importlib import import_module
 
-    rows = [_row(row) for row in import_module("agent_providers").models()]
+    known = import_module("agent_providers")
+    rows = [_row(row) for row in known.models()]
+    rows += [{"vendor": name, "model": None, "note": note} for name, note in known.unlisted().items()]
     return command.out.answer("".join(f"{_model_line(row)}\n" for row in rows), rows)
 
 
@@ -373,6 +463,8 @@ def _row(row: Any) -> dict[str, Any]:
 
 
 def _model_line(row: dict[str, Any]) -> str:
+    if not row["model"]:
+        return f"{row['vendor']}  {row['note']}"
     prices = [str(price) for price in row.get("prices") or () if price is not None]
     bill = f"USD/M tokens in {prices[0]}, out {prices[1]} ({row.get('basis')})" if len(prices) > 1 else "price unknown"
     window = f"{row['window']} tokens" if row.get("window") else "window unknown"
@@ -384,7 +476,7 @@ def show_config(command: Command) -> int:
     from agent_core import config, redact, sandbox
 
     rows = [(name, _clean(value, redact.redact), origin) for name, value, origin in config.shown(command.settings)]
-    rows.append(("confinement", sandbox.level().text, "this kernel"))
+    rows.append(("confinement", sandbox.level(command.settings.sandbox).text, "this machine"))
     text = "".join(f"{name} = {_toml(value)}  # {origin}\n" for name, value, origin in rows)
     return command.out.answer(text, {name: {"value": value, "origin": origin} for name, value, origin in rows})
 

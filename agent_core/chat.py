@@ -7,10 +7,11 @@ lives as long as the process. An error costs one line, not the conversation.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent_core import asking, messages, records, stdin, terminal
-from agent_core.errors import AgentError, Cancelled, Interrupt
+from agent_core import asking, messages, records, stdin, taint, terminal
+from agent_core.errors import AgentError, Cancelled, Interrupt, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,19 +26,30 @@ LEAVE = frozenset({"exit", "quit", "/exit", "/quit"})
 
 
 def run(command: Command) -> int:
-    """Hold the conversation and return the status: 0, however its turns went."""
+    """Hold the conversation and return the status: 0, however its turns went. What `--file` and `--attach` give opens it."""
+    if command.agent.commands:
+        raise UsageError(f"{command.agent.name} holds no conversation", hint="see --help for its commands")
+    materials, images = asking.given(command)
     history: list[Message] = []
+    seen: frozenset[str] = frozenset()
     turns = 0
     settings = asking.settings_of(command)
     providers = asking.providers(command, settings)
     for text in _said(command):
         turns += 1
-        result = _turn(command, asking.job_of(command, asking.Asked(text), history), settings, providers)
+        what = asking.Asked(text, materials, images=images)
+        job = asking.job_of(command, what, history)
+        if seen:
+            job = replace(job, provenance=(taint.row("conversation", seen), *job.provenance))
+        result = _turn(command, job, settings, providers)
         if result is None:
             continue
         _show(command, result, turns)
+        if result.error is None:
+            materials, images = (), ()
         if result.error is None and not command.settings.session:
-            history += [messages.user(text), messages.assistant(result.output)]
+            seen |= taint.of_sources(result.provenance)
+            history += [what.message, messages.assistant(result.output)]
     if command.out.mode != "text":
         command.out.finish({**records.plain_data(""), "turns": turns})
     return 0

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from agent_core import config, plugins, redact
+from agent_core.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +40,16 @@ def route(settings: Settings) -> tuple[list[str], str]:
     return ["offline"], "no provider set, using `offline` (set OPENAI_API_KEY, … or --provider)"
 
 
+def check(names: str, settings: Settings) -> None:
+    """UsageError for a name of `--provider` that nobody has: it is said before anything is read, also where no model is asked."""
+    for name in [each.strip() for each in names.split(",") if each.strip()] or [names]:
+        try:
+            import_module("agent_providers").split(name)
+        except UsageError:
+            if plugins.of(settings).provider(name, settings, config.vendor_environment(settings)) is None:
+                raise
+
+
 def resolve(name: str, settings: Settings) -> Provider:
     """Return the provider of a name: a plugin's, or one of agent_providers. UsageError, ConfigError."""
     env = config.vendor_environment(settings)
@@ -47,6 +58,24 @@ def resolve(name: str, settings: Settings) -> Provider:
     if found.key:
         redact.register(found.key)
     return found
+
+
+def embedder(name: str, settings: Settings) -> Provider:
+    """Return the provider of vectors (`--embed PROVIDER/MODEL`). UsageError, ConfigError.
+
+    `--base-url` is the address of the model that answers: only where the same service is named is it this one's, too.
+    """
+    from dataclasses import replace
+
+    vendor, model = import_module("agent_providers").split(name)
+    if not model:
+        raise UsageError(f"--embed {name} names no model", hint="PROVIDER/MODEL, for example openai/text-embedding-3-small")
+    embeddings: Any = import_module("agent_providers.embeddings")
+    embeddings.check(vendor)
+    same = settings.provider.strip().lower().partition(":")[0].partition("/")[0] == vendor
+    found = resolve(f"{vendor}:{model}", replace(settings, model="", base_url=settings.base_url if same else ""))
+    made: Provider = embeddings.embedder(found)
+    return made
 
 
 def local_model(env: Mapping[str, str]) -> str:

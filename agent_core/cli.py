@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _FIRST = ("--version", "__schema", *(f"--agent-schema={view}" for view in SCHEMA_VIEWS), "--agent-schema")
 _AGAIN = 0.5
+_LONG = 3.0
 
 
 @dataclass(slots=True)
@@ -69,7 +70,8 @@ class Out:
         """Write one record and let go of it at once."""
         from agent_core import records
 
-        terminal.write(1, records.capped(records.record(kind, self.source(subject), data, id_=id_, time=time), self._blobs()))
+        line = records.capped(records.record(kind, self.source(subject), data, id_=id_, time=time), self._blobs())
+        terminal.write(1, terminal.clean_json(line) if terminal.is_terminal(1) else line)
 
     def _blobs(self) -> str:
         from agent_core import config
@@ -84,12 +86,12 @@ class Out:
 
     def answer(self, text: str, structured: Any = None) -> int:
         """Write the result of a command that needed no run; return its status."""
-        if self.mode == "text":
-            self.text(text)
-        else:
+        if self.mode != "text":
             from agent_core import records
 
             self.finish(records.plain_data(text, structured))
+        elif text:
+            self.text(text)
         return 0
 
     def text(self, text: str, *, pretty: bool = False) -> None:
@@ -165,13 +167,13 @@ def main(agent: Agent, argv: Sequence[str] | None = None) -> NoReturn:
             status = _guarded(agent, words, out, began)
     except AgentError as error:
         status = _fail(out, error)
-    except Interrupt as stop:
-        status = _interrupted(out, stop.status)
+    except (Interrupt, KeyboardInterrupt) as stop:
+        status = _interrupted(out, getattr(stop, "status", 130))
     _leave(status, at_once=argv is None)
 
 
 def _guarded(agent: Agent, words: list[str], out: Out, began: float) -> int:
-    _signals()
+    _signals(out)
     printed, sys.stdout = sys.stdout, sys.stderr  # a tool that prints must not write into the result
     try:
         return _run(agent, words, out, began)
@@ -221,7 +223,7 @@ def _first(agent: Agent, words: Sequence[str]) -> int:
     return 0
 
 
-def _signals() -> None:
+def _signals(out: Out) -> None:
     """Turn SIGINT and SIGTERM into Interrupt. One more shortly after (timeout(1) sends two) counts as the same; later ones kill."""
     last = [0.0]
 
@@ -233,12 +235,21 @@ def _signals() -> None:
             _kill_programs()
             terminal.die_by(number)
         last[0] = now
+        _announce(out)
         raise Interrupt(128 + number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         # A shell starts background jobs with SIGINT ignored: leave it so.
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, interrupt)
+
+
+def _announce(out: Out) -> None:
+    """Tell called programs' time, where it may be long."""
+    processes = sys.modules.get("agent_core.processes")
+    count, seconds = processes.ending() if processes is not None else (0, 0.0)
+    if count and seconds > _LONG:
+        out.say(f"stopping: called programs have {seconds:g} s to end; interrupt again to stop at once")
 
 
 def _kill_programs() -> None:
@@ -260,7 +271,7 @@ def _run(agent: Agent, words: list[str], out: Out, began: float) -> int:
     parsed, problem = _parsed(words, options)
     if parsed is not None and (status := _about(agent, parsed, options, out)) is not None:
         return status
-    cwd = os.getcwd()  # noqa: PTH109 - no pathlib on this path
+    cwd = _cwd()
     files = config.config_files(out.env, cwd)
     added = plugins.load(config.plugins_named(files, out.env))
     if added.manager is not None:
@@ -275,6 +286,13 @@ def _run(agent: Agent, words: list[str], out: Out, began: float) -> int:
 
         return asking.list_plugins(command)
     return _command(command)
+
+
+def _cwd() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109 - no pathlib on this path
+    except OSError as error:
+        raise Failed(f"there is no working directory: {error.strerror}", hint="it may have been deleted: cd to another") from None
 
 
 def _pattern_options(words: Sequence[str], env: Mapping[str, str]) -> tuple[Option, ...]:
@@ -364,6 +382,7 @@ def _command(command: Command) -> int:
     """Do what was asked: a list, a conversation, one tool, rows, or one run."""
     from agent_core import asking
 
+    asking.check_flags(command)
     lists = {"list_models": asking.list_models, "show_config": asking.show_config}
     for name, answer in lists.items():
         if command.flag(name):
@@ -372,6 +391,7 @@ def _command(command: Command) -> int:
 
     # Only now: equipping may start servers, which the lists above do not need.
     command = replace(command, agent=plugins.equip(command.agent, command.settings))
+    asking.check_grants(command)
     if command.flag("list_tools"):
         return asking.list_tools(command)
     if command.flag("chat"):
@@ -435,6 +455,8 @@ def _leave(status: int, *, at_once: bool) -> NoReturn:
     if "agent_core.plugins" in sys.modules:
         with suppress(Interrupt):  # what plugins started is ended once, however often we are told to go
             sys.modules["agent_core.plugins"].end()
+    if at_once and "agent_core.processes" in sys.modules:
+        sys.modules["agent_core.processes"].end_all()
     with suppress(OSError, ValueError, AttributeError):  # a stderr that nobody hears is no failure of the run
         sys.stderr.flush()
     if not at_once:

@@ -18,7 +18,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from agent_core.errors import AgentError, UsageError
-from agent_core.options import OPTIONS, Option, unknown
+from agent_core.options import OPTIONS, Option, unknown, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -51,12 +51,17 @@ class Spec:
     @property
     def usage(self) -> str:
         """The words as the help shows them."""
-        return " ".join([self.name, *(word.name.rstrip("_").upper() for word in self.words if word.name != "stdin")])
+        return " ".join([self.name, *(_shown_word(word) for word in self.words if word.name != "stdin")])
 
     @property
     def summary(self) -> str:
         """The first line of the manual."""
         return self.manual.partition("\n")[0]
+
+
+def _shown_word(word: Parameter) -> str:
+    name = word.name.rstrip("_").upper()
+    return f"[{name}...]" if _shape(word.annotation, word.name)[2] else name
 
 
 def name_of(function: Callable[..., Any]) -> str:
@@ -185,7 +190,14 @@ def _check_choices(one: Spec, made: Mapping[str, Any]) -> None:
             _, choices, repeat = _shape(parameter.annotation, one.name)
             for value in made[parameter.name] if repeat else [made[parameter.name]]:
                 if choices and value is not None and str(value) not in choices:
-                    raise unknown(parameter.name.rstrip("_").replace("_", " "), str(value), choices)
+                    raise _no_choice(parameter, str(value), choices, flag=parameter in one.flags)
+
+
+def _no_choice(parameter: Parameter, value: str, choices: Sequence[str], *, flag: bool) -> UsageError:
+    name = parameter.name.rstrip("_")
+    if flag:
+        return UsageError(f"--{name.replace('_', '-')}: no {value!r}", hint=f"one of {', '.join(filter(None, choices))}")
+    return unknown(name.replace("_", " "), value, choices)
 
 
 def _words(one: Spec, words: list[str]) -> dict[str, Any]:
@@ -254,10 +266,21 @@ def call(command: Command) -> int:
         return asking.one_run(chosen)
     if asking.in_rows(command):
         raise UsageError(f"{one.name} is no run: it takes no rows", hint="drop --lines or --records")
+    _check_general(command, one)
     made = arguments(one, words, {**_set(command), **command.parsed.values})
     if any(parameter.name == "stdin" for parameter in one.flags):
         made |= _stdin(command, one)
     return _shown(command, one.function(**supply(one, made, Command=command, Settings=command.settings)))
+
+
+def _check_general(command: Command, one: Spec) -> None:
+    """UsageError for a general flag, or `-`, with which a command that is no run does nothing: nothing given is passed over."""
+    taken = {parameter.name.rstrip("_") for parameter in one.flags}
+    for name in ("dry_run", "show_prompt", "file", "attach", "continue_"):
+        if command.flag(name) and name.rstrip("_") not in taken:
+            raise UsageError(f"{one.name} takes no {written(name)}", hint=f"usage: {one.usage}")
+    if command.agent.stdin == "none" and "-" in command.parsed.words:
+        raise UsageError(f"{one.name} does not read stdin", hint="drop the `-`")
 
 
 def _recorded(command: Command) -> bool:

@@ -32,10 +32,12 @@ if TYPE_CHECKING:
 
 NAME = "agents"
 RESERVED = frozenset({
-    "allow", "yes", "ask", "plugins", "key_command", "env_file", "workspace", "data_dir", "mcp_server", "mcp_config", "log", "otel",
-    "daily_budget", "tier",
+    "allow", "yes", "ask", "plugins", "key_command", "env_file", "workspace", "data_dir", "mcp_server", "mcp_config", "mcp_prompt",
+    "log", "otel", "daily_budget", "tier", "sandbox",
 })  # fmt: skip
 LISTS = ("plugins", "key_command", "trusted")
+# What forbids adds up over all layers: neither a flag nor a stranger's file takes back what another one withholds.
+ADDED_UP = ("deny", "confirm")
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 _HERE = ("http://127.0.0.1", "http://localhost", "http://[::1]")
 _ALIASES = (("LLM_PROVIDER", "provider"), ("LLM_MODEL", "model"))
@@ -59,12 +61,14 @@ class Settings:
     max_steps: int = 10
     timeout: float | None = None
     call_timeout: float = 120.0
+    grace: float = 30.0
     budget: Decimal | None = None
     retry: int = 2
     rate: tuple[float, float] | None = None
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
     confirm: tuple[str, ...] = ()
+    sandbox: str = "auto"
     ask: str = "tty"
     yes: bool = False
     dry_run: bool = False
@@ -111,6 +115,12 @@ class _Merge:
     notices: list[str] = field(default_factory=list)
 
     def put(self, key: str, value: Any, origin: str) -> None:
+        before = self.values.get(key) if key in ADDED_UP else ()
+        if before:
+            value, origin = (
+                tuple(dict.fromkeys((*before, *value))),
+                f"{self.origins[key]}, {origin}" if value else self.origins[key],
+            )
         self.values[key] = value
         self.origins[key] = origin
 
@@ -234,7 +244,9 @@ def state_dir(env: Mapping[str, str]) -> str:
 def _xdg(env: Mapping[str, str], name: str, fallback: str) -> str:
     value = env.get(name, "")
     # The specification: a relative path in these variables is to be ignored.
-    return value if value.startswith("/") else os.path.join(env.get("HOME") or os.path.expanduser("~"), fallback)
+    home = env.get("HOME") or os.path.expanduser("~")
+    # Without a home nothing is to appear where the command happens to stand, least of all a folder named ~.
+    return value if value.startswith("/") else os.path.join(home if home.startswith("/") else "/nonexistent", fallback)
 
 
 def _upward(cwd: str) -> str:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from agent_core.errors import CallTimeout, DeadlineError, WaitingError
+from agent_core.errors import BudgetLimit, CallTimeout, DeadlineError, WaitingError
 from agent_core.ops import Gather, Http, Invoke, Outcome, Sleep, Spawn, Tell
 
 if TYPE_CHECKING:
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 Teller = Callable[["Event"], None]
 
 _POOL_THREADS = 64
+WRAP_UP = 0.5
 _pool: list[ThreadPoolExecutor] = []
+_WHY: dict[type, str] = {BudgetLimit: "budget", DeadlineError: "timeout"}
 _ASYNC_FUNCTION = 0x80  # inspect.CO_COROUTINE, without importing inspect
 
 
@@ -38,15 +40,18 @@ class Expired(BaseException):
     """The interval timer rang. Not an Exception, so that no tool swallows it; never leaves this module."""
 
 
-def run(program: Program, tell: Teller) -> Any:
-    """Drive a program to its value on this thread; `tell` receives every event."""
+def run(program: Program, tell: Teller, deadline: float | None = None) -> Any:
+    """Drive a program to its value on this thread; `tell` receives every event.
+
+    After the deadline a program that computes without asking for anything is stopped, too: DeadlineError.
+    """
     if threading.current_thread() is not threading.main_thread():
         return _new_loop(arun(program, tell))
     import signal
 
     previous = signal.signal(signal.SIGALRM, _ring)
     try:
-        return _drive(program, tell, alarm=True)
+        return _drive(program, tell, alarm=True, deadline=deadline)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
@@ -56,12 +61,12 @@ def _ring(_number: int, _frame: FrameType | None) -> None:
     raise Expired
 
 
-def _drive(program: Program, tell: Teller, *, alarm: bool) -> Any:
+def _drive(program: Program, tell: Teller, *, alarm: bool, deadline: float | None = None) -> Any:
     value: Any = None
     error: BaseException | None = None
     try:
         while True:
-            op = program.throw(error) if error is not None else program.send(value)
+            op = _next(program, value, error, deadline)
             value = error = None
             try:
                 value = _perform(op, tell, alarm=alarm)
@@ -71,6 +76,22 @@ def _drive(program: Program, tell: Teller, *, alarm: bool) -> Any:
         return stop.value
     finally:
         program.close()
+
+
+def _next(program: Program, value: Any, error: BaseException | None, deadline: float | None) -> Any:
+    """Hand an outcome to the program and return its next op. It has WRAP_UP seconds from the deadline on to come to its end."""
+    if deadline is None:
+        return program.throw(error) if error is not None else program.send(value)
+    import signal
+
+    try:
+        signal.setitimer(signal.ITIMER_REAL, max(0.0, deadline - time.monotonic()) + WRAP_UP)
+        try:
+            return program.throw(error) if error is not None else program.send(value)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except Expired:
+        raise DeadlineError("the deadline passed", hint="raise --timeout") from None
 
 
 def _perform(op: Any, tell: Teller, *, alarm: bool) -> Any:
@@ -152,7 +173,7 @@ def is_async(function: Any) -> bool:
 def _threads(op: Gather, tell: Teller) -> list[Outcome]:
     """Run programs that need no loop (tool calls) on a thread each."""
     lock = threading.Lock()
-    outcomes: list[Outcome] = [Outcome(cancelled=True)] * len(op.programs)
+    outcomes: list[Outcome] = [Outcome()] * len(op.programs)
 
     def locked(event: Event) -> None:
         with lock:
@@ -188,6 +209,9 @@ def _new_loop(work: Coroutine[Any, Any, Any]) -> Any:
 
 async def arun(program: Program, tell: Teller) -> Any:
     """Drive a program to its value on the running loop."""
+    import asyncio
+
+    mine = asyncio.current_task()
     value: Any = None
     error: BaseException | None = None
     try:
@@ -197,6 +221,8 @@ async def arun(program: Program, tell: Teller) -> Any:
             if type(op) is Tell:
                 tell(op.event)
                 continue
+            if mine is not None and mine.cancelling():
+                raise asyncio.CancelledError  # it was let to hear a program's last words, no more
             try:
                 value = await _aperform(op, tell)
             except Exception as problem:  # noqa: BLE001 - carried to whoever waits for it
@@ -287,46 +313,67 @@ def _executor() -> ThreadPoolExecutor:
     return _pool[0]
 
 
-async def _gather(op: Gather, tell: Teller) -> list[Outcome]:  # noqa: PLR0915 - one scope owns tasks and their end
+class _Race:
+    """The outcomes of gathered programs, and when they are enough, or can no longer be. `reason`: why the rest is stopped."""
+
+    def __init__(self, total: int, enough: int | None) -> None:
+        import asyncio
+
+        self.over = asyncio.Event()
+        self.reason = ""
+        self._outcomes: list[Outcome | None] = [None] * total
+        self._enough = enough
+        self._needed = total if enough is None else enough
+        self._good = self._failed = 0
+
+    def settle(self, index: int, outcome: Outcome) -> None:
+        """Take one outcome. What was stopped because it is over stays cancelled, whatever it made of that."""
+        if self.reason:
+            return
+        self._outcomes[index] = outcome
+        # Who waits for a person has not failed: the others go on, and only then does the run park.
+        self._failed += outcome.error is not None and not isinstance(outcome.error, WaitingError)
+        self._good += outcome.error is None
+        if self._failed > len(self._outcomes) - self._needed:
+            self.reason = _WHY.get(type(outcome.error), "failed_dependency")
+        elif self._enough is not None and self._good >= self._needed:
+            self.reason = "enough"
+        if self.reason:
+            self.over.set()
+
+    def outcomes(self) -> list[Outcome]:
+        """Return what became of each."""
+        return [Outcome(cancelled=self.reason or "parent") if outcome is None else outcome for outcome in self._outcomes]
+
+
+async def _gather(op: Gather, tell: Teller) -> list[Outcome]:
     """Run the programs as tasks; stop when `enough` succeeded or when that has become impossible; cancel and await the rest."""
     import asyncio
 
-    outcomes: list[Outcome] = [Outcome(cancelled=True)] * len(op.programs)
+    race = _Race(len(op.programs), op.enough)
     gate = asyncio.Semaphore(op.limit) if op.limit else None
-    needed = len(op.programs) if op.enough is None else op.enough
-    good = failed = 0
-    over = asyncio.Event()
 
     async def one(index: int, program: Program) -> None:
         if gate is None:
-            settle(index, await _settled(program, tell))
+            race.settle(index, await _settled(program, tell))
             return
         async with gate:
-            if not over.is_set():
-                settle(index, await _settled(program, tell))
-
-    def settle(index: int, outcome: Outcome) -> None:
-        nonlocal good, failed
-        outcomes[index] = outcome
-        # Who waits for a person has not failed: the others go on, and only then does the run park.
-        failed += outcome.error is not None and not isinstance(outcome.error, WaitingError)
-        good += outcome.error is None and not outcome.cancelled
-        if (op.enough is not None and good >= needed) or failed > len(outcomes) - needed:
-            over.set()
+            if not race.over.is_set():
+                race.settle(index, await _settled(program, tell))
 
     tasks = [asyncio.create_task(one(*pair)) for pair in enumerate(op.programs)]
-    watcher = asyncio.create_task(over.wait())
+    watcher = asyncio.create_task(race.over.wait())
     everyone: asyncio.Future[Any] = asyncio.gather(*tasks)
     try:
         both: list[asyncio.Future[Any]] = [everyone, watcher]
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in (*tasks, watcher):
-            task.cancel()
+            task.cancel(race.reason)  # heard by `processes`
         await asyncio.gather(*tasks, watcher, return_exceptions=True)
         if everyone.done() and not everyone.cancelled():
             everyone.exception()  # the children's cancellation; nobody else asks for it, and asyncio would say so on stderr
-    return outcomes
+    return race.outcomes()
 
 
 async def _settled(program: Program, tell: Teller) -> Outcome:

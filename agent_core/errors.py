@@ -258,8 +258,11 @@ class Cancelled(AgentError):
     status, code = 130, "cancelled"
 
 
-class Interrupt(BaseException):
-    """Raised by the signal handlers of the command line: SIGINT (130) or SIGTERM (143). Not an Exception: no tool swallows it."""
+class Interrupt(KeyboardInterrupt):
+    """Raised by the signal handlers of the command line: SIGINT (130) or SIGTERM (143).
+
+    Not an Exception, so no tool swallows it; a KeyboardInterrupt, so asyncio does not either, wherever in the loop it strikes.
+    """
 
     def __init__(self, status: int) -> None:
         """Keep the exit status that the signal stands for."""

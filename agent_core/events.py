@@ -30,6 +30,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+ASIDE = "("
+"""How the name of a call begins that is no agent's: it reads what a run is made of, and is no part of its progress or answers."""
 OUTCOMES = frozenset({"model.replied", "tool.finished", "call.finished", "wait.finished", "all.finished", "effect.failed"})
 TRANSIENT = frozenset({"delta"})
 

@@ -9,7 +9,7 @@ is fed recorded outcomes until they end; a replayed run (`live=False`) never goe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from agent_core.effects import Act, All, Ask, Call, Note, Wait
 from agent_core.errors import (
     AgentError,
     CallTimeout,
+    Cancelled,
     ContractError,
     DepthLimit,
     DivergedError,
@@ -29,7 +30,7 @@ from agent_core.errors import (
 )
 from agent_core.events import Event
 from agent_core.journal import error_to_json, fingerprint, mark, recall, reply_from_json, reply_to_json
-from agent_core.ops import Gather, Http, Invoke, Response
+from agent_core.ops import Gather, Http, Invoke, Response, Sleep
 from agent_core.run import SHOWN_INPUT, admitted, late, parked, past, sleep
 
 if TYPE_CHECKING:
@@ -126,6 +127,8 @@ def _route(ask: Ask, run: Run, path: str, print_: str) -> Steps:
     providers = run.resolve(ask.provider, ask.model) if ask.provider or ask.model else run.providers
     last = len(providers) - 1
     for place, provider in enumerate(providers):
+        if provider.name in run.notices:
+            yield run.event("notice", path, text=run.notices.pop(provider.name))
         try:
             reply, attempts, cached = yield from _attempts(ask, provider, run, path, print_)
         except ProviderError as error:
@@ -244,18 +247,34 @@ def _call(call: Call, run: Run, path: str) -> Steps:
     if isinstance(decision, guarding.Use):
         return decision.outcome
     yield run.event("call.started", path, print_, agent=name, input=call.message[:SHOWN_INPUT])
-    began = run.clock()
     try:
-        output = yield from carrier.program(call.message, run, f"{path}.")
+        output = yield from _carried(carrier, outward, call.message, run, path)
+    finally:
+        guarding.leave(run.guards, outward)
+    return output
+
+
+def _carried(carrier: Any, outward: Outward, message: str, run: Run, path: str) -> Steps:
+    """Let the carrier answer, and tell what came of it."""
+    began, name = run.clock(), outward.name
+    try:
+        output = yield from carrier.program(message, run, f"{path}.")
+    except GeneratorExit:  # a program that is closed can tell nothing: `_all` does
+        run.stopped[path] = name
+        raise
     except AgentError as error:
         guarding.after(run.guards, outward, error, 0, run.clock())
         yield run.event("call.failed", path, agent=name, error=error_to_json(error), wall_ms=_ms(run.clock() - began))
-        yield run.event("effect.failed", path, print_, error=error_to_json(error), **_facts(error))
+        yield run.event("effect.failed", path, outward.key, error=error_to_json(error), **_facts(error))
+        if isinstance(error, Cancelled) and error.cause:
+            yield Sleep(0)  # we stopped it: this branch is closed here, and its pattern hears no more than of any other that is
         raise
     guarding.after(run.guards, outward, output, 0, run.clock())
     if getattr(carrier, "outside", False):
-        run.totals.seen.add(taint.UNTRUSTED)
-    yield run.event("call.finished", path, print_, agent=name, output=output, wall_ms=_ms(run.clock() - began), **_facts(output))
+        run.totals.seen |= {taint.UNTRUSTED, *(taint.BOTH.intersection(getattr(output, "facts", {}).get("labels", ())))}
+    more = {**({"seen": sorted(run.totals.seen)} if run.totals.seen else {}), **_facts(output)}
+    wall = _ms(run.clock() - began)
+    yield run.event("call.finished", path, outward.key, agent=name, output=output, wall_ms=wall, **more)
     return output
 
 
@@ -266,7 +285,8 @@ def _facts(outcome: Any) -> dict[str, Any]:
 
 
 def _told(event: Event, run: Run) -> str:
-    """Return a recorded answer with what was said of its run, and count what it used: its own steps are not taken again."""
+    """Return a recorded answer with what was said of its run; count what it used and saw: its own steps are not taken again."""
+    run.totals.seen |= taint.BOTH.intersection(event.data.get("seen", ()))
     for spent in [event, *_beneath(event.path, run)]:
         _recount(spent, run)
     if not event.data.get("facts"):
@@ -323,6 +343,7 @@ def _all(effect: All, run: Run, path: str) -> Steps:
         for index, child in enumerate(effect.effects)
     ]
     outcomes: list[Outcome] = yield Gather(programs, needed if done is None else None, effect.limit)
+    yield from _stopped(run, path, outcomes)
     if effect.enough is None:
         failures = [outcome.error for outcome in outcomes if outcome.error is not None]
         for error in sorted(failures, key=lambda failure: isinstance(failure, WaitingError)):
@@ -334,6 +355,14 @@ def _all(effect: All, run: Run, path: str) -> Steps:
         finished = [index for index, outcome in enumerate(outcomes) if not outcome.cancelled]
         yield run.event("all.finished", path, print_, done=finished)
     return [None if outcome.cancelled else outcome.error or outcome.value for outcome in outcomes]
+
+
+def _stopped(run: Run, path: str, outcomes: Sequence[Outcome]) -> Steps:
+    """Tell of the calls that were closed beneath a position, and why."""
+    for at in [each for each in run.stopped if each.startswith(f"{path}.")]:
+        name, child = run.stopped.pop(at), int(at[len(path) + 1 :].partition(".")[0])
+        error = Cancelled(f"{name} was stopped", cause=outcomes[child].cancelled)
+        yield run.event("call.failed", at, agent=name, error=error_to_json(error))
 
 
 def _child(effect: Any, run: Run, path: str) -> Program:

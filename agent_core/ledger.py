@@ -210,6 +210,11 @@ class SharedBudget:
     place: str = "budget"
     _open: dict[int, tuple[str, int]] = field(default_factory=dict)
     _count: int = 0
+    _own: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Note which rows are this run's alone."""
+        self._own = frozenset(place for place, (_, row) in enumerate(self.rows) if isinstance(row, MemoryRow))
 
     def before(self, call: Outward, attempt: int, now: float) -> Decision:  # noqa: ARG002 - all guards have one shape
         """Reserve in every row, or refuse."""
@@ -252,9 +257,9 @@ class SharedBudget:
         if taken is not None:
             self._settle(taken[0], 0, self.rows)
 
-    def charge(self, cost: int) -> None:
-        """Count money that was spent elsewhere."""
-        self._settle("", cost, self.rows)
+    def charge(self, cost: int, *, own: bool = False) -> None:
+        """Count money that was spent elsewhere; `own`: by a run of this process, which settled in the rows that are shared."""
+        self._settle("", cost, [row for place, row in enumerate(self.rows) if not own or place in self._own])
 
     def left(self) -> int:
         """Return what the tightest row has left. StoreError if a row cannot be used."""

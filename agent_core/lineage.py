@@ -123,6 +123,16 @@ def boot() -> str:
     return f"{_text('/proc/sys/kernel/random/boot_id')[:13]}{_link('/proc/self/ns/pid')}"
 
 
+def is_gone(noted: Any) -> bool:
+    """Return whether the process with these facts is known to have ended: of another machine or container nobody can know."""
+    if not isinstance(noted, dict) or not isinstance(noted.get("pid"), int) or not isinstance(noted.get("ticks"), int):
+        return False
+    here = boot()
+    if here != f"{noted.get('boot')}{noted.get('ns')}":
+        return bool(noted.get("ns") == here[13:])  # the same place before its last start
+    return bool(started(noted["pid"]) != noted["ticks"])
+
+
 def span_of(traceparent: str) -> tuple[str, str]:
     """Return (trace id, span id) of a W3C traceparent; two empty texts if it is none."""
     pieces = traceparent.split("-")

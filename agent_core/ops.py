@@ -55,16 +55,20 @@ class Invoke:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A finished process."""
+    """A finished process. `stopped`: why it was told to end (timeout, parent, enough, failed_dependency, budget), or ""."""
 
     status: int
     stdout: bytes
     stderr: bytes
+    stopped: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Spawn:
-    """Run a program: argv list, never a shell; killed with its children at `deadline`. `box`: what it may reach (None: all)."""
+    """Run a program: argv list, never a shell; killed with its children at `deadline`. `box`: what it may reach (None: all).
+
+    `grace`: seconds it has from SIGTERM to SIGKILL when the run is cancelled.
+    """
 
     argv: Sequence[str]
     stdin: bytes = b""
@@ -73,6 +77,7 @@ class Spawn:
     deadline: float | None = None
     limit: int = 8 * 1024 * 1024
     box: Box | None = None
+    grace: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +89,11 @@ class Sleep:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one gathered program. `cancelled` when it was stopped because enough others succeeded."""
+    """What became of one gathered program. `cancelled`: why it was stopped: "enough" (others succeeded), or what one failed of."""
 
     value: Any = None
     error: Exception | None = None
-    cancelled: bool = False
+    cancelled: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ def _money(text: str) -> Any:
 def _rate(text: str) -> tuple[float, float]:
     count, _, unit = text.partition("/")
     value = _number(count)
-    unit = {"sec": "s", "min": "m", "hour": "h", "day": "d"}.get(unit, unit) or "m"
+    unit = {"sec": "s", "min": "m", "hour": "h", "day": "d"}.get(unit, unit)
     if value <= 0 or unit not in {"s", "m", "h", "d"}:
         raise ValueError
     return value, _UNITS[unit]
@@ -177,6 +177,11 @@ def check_range(option: Option, value: Any) -> Any:
 def label(option: Option) -> str:
     """Return the flag as written on a command line."""
     return f"--{option.name}"
+
+
+def written(field: str) -> str:
+    """Return the general flag of a field as written on a command line."""
+    return next(label(row) for row in OPTIONS if row.field == field)
 
 
 def _range(option: Option) -> str:
@@ -326,6 +331,7 @@ _LIMITS = _rows(
     _set("max-steps", "int", "most replies of the model", low=1, high=10_000, default=10),
     _set("timeout", "seconds", "total time; status 124", low=0.001),
     _set("call-timeout", "seconds", "time of one model call", low=0.001, default=120.0),
+    _set("grace", "seconds", "what called programs have to end when the run is cancelled", low=0, default=30.0),
     _set("budget", "money", "most money of the run"),
     _set("retry", "int", "extra attempts of a failed call", low=0, high=100, default=2),
     _set("rate", "rate", "most calls of a model in a time, of all processes", plugin="agent_plugins.resources"),
@@ -343,6 +349,7 @@ _TOOLS = _rows(
         default="tty",
     ),
     Option("yes", "approve what would be asked", setting=True, default=False),
+    _set("sandbox", "text", "what confines commands", choices=("auto", "landlock", "bubblewrap"), default="auto"),
     Option("tool", "run one tool directly, without a model", "text", metavar="NAME"),
     Option("list-tools", "print the tools, and exit"),
     Option("dry-run", "print the first request and send nothing"),
@@ -371,6 +378,7 @@ _PLUGINS = _rows(
     _set("memory", "flag", "recall what was remembered, and remember this run", default=False, plugin=_MEMORY),
     _set("memory-recalls", "int", "most items of memory given to a run", low=0, default=3),
     _set("memory-tokens", "int", "most tokens of memory given to a run", low=1),
+    _set("embed", "text", "recall by meaning: vectors of that model; without it by words", default="", metavar="PROVIDER/MODEL"),
     _set(
         "context",
         "text",
@@ -415,6 +423,14 @@ _PLUGINS = _rows(
         plugin=_MCP,
     ),
     _set("mcp-config", "path", "use the servers of a file with `mcpServers`", default="", plugin=_MCP),
+    _set(
+        "mcp-prompt",
+        "text",
+        "begin with a prompt of an MCP server: 'NAME KEY=VALUE ...'",
+        default="",
+        metavar="PROMPT",
+        plugin=_MCP,
+    ),
     _set(
         "otel",
         "text",

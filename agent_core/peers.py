@@ -14,10 +14,11 @@ from __future__ import annotations
 import json
 import re
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from agent_core import a2a, errors, lineage, money, records, terminal
+from agent_core import a2a, errors, lineage, money, records, taint, terminal
 from agent_core.errors import AgentError, ContractError, DeadlineError, DepthLimit, Failed, UsageError, WaitingError
 from agent_core.ops import Http, Invoke, Response, Sleep, Spawn
 from agent_core.provider import Request
@@ -94,9 +95,11 @@ class Executable:
         # `--in text`: a message that looks like a record is text all the same.
         argv = [*self.argv, *(("--json", "--in", "text") if self.record else ())]
         try:
-            done = yield Spawn(argv, terminal.encode(message), environment, folder, deadline)
+            done = yield Spawn(argv, terminal.encode(message), environment, folder, deadline, grace=_grace(run))
         except DeadlineError:
-            raise DeadlineError(f"{self.name} did not answer in time", hint="raise --timeout") from None
+            raise _late(self.name) from None
+        if done.stopped:
+            raise _stopped(self.name, done, run)
         if not self.record:
             return _plain(self.name, done)
         data = terminal_record(self.name, done)
@@ -104,6 +107,24 @@ class Executable:
         output = data.get("output")
         text = (yield Invoke(records.get_blob, {"blob": data["blob"]})) if isinstance(data.get("blob"), dict) else output
         return _answer(self.name, data, _with_structure(text, data), run)
+
+
+def _late(name: str) -> DeadlineError:
+    return DeadlineError(f"{name} did not answer in time", hint="raise --timeout")
+
+
+def _stopped(name: str, done: Completed, run: Run) -> AgentError:
+    """Return the error of a program that was told to end, with what its record, if it wrote one, says of its run."""
+    error: AgentError = _late(name) if done.stopped == "timeout" else errors.Cancelled(f"{name} was stopped", cause=done.stopped)
+    with suppress(AgentError):
+        data = terminal_record(name, done)
+        _account(run, data, charge=False)
+        error.facts = facts(name, data)
+    return error
+
+
+def _grace(run: Run) -> float:
+    return float(getattr(settings_of(run), "grace", 2.0))
 
 
 def _deadline(run: Run) -> float:
@@ -159,6 +180,7 @@ def inherited(run: Run, settings: Any, seconds: float) -> dict[str, str]:
         "AGENT_TAINT": ",".join(sorted(getattr(run.totals, "seen", ()))),
         # A little less than we have ourselves: it shall end with a record of its own.
         "AGENT_TIMEOUT": f"{max(0.001, seconds - min(MARGIN, seconds * 0.1)):.3f}",
+        "AGENT_GRACE": f"{max(0.0, _grace(run) - MARGIN):.3f}",
     }
     if settings is not None:
         made |= {"AGENT_DATA_DIR": settings.data_dir, "AGENT_WORKSPACE": settings.workspace, **_rights(settings)}
@@ -192,7 +214,9 @@ def _rights(settings: Any) -> dict[str, str]:
     rules = {name: ceiling.absolute(getattr(settings, name), settings.workspace) for name in ("allow", "deny")}
     # The list is separated by commas: a grant that holds one is left out, which can only narrow. Denials are all in the ceiling.
     lists = {f"AGENT_{name.upper()}": ",".join(rule for rule in kept if "," not in rule) for name, kept in rules.items()}
-    return {**lists, "AGENT_YES": "1" if settings.yes else "", ceiling.VARIABLE: ceiling.of(settings)}
+    made = {**lists, "AGENT_YES": "1" if settings.yes else "", ceiling.VARIABLE: ceiling.of(settings)}
+    choice = getattr(settings, "sandbox", "auto")
+    return made if choice == "auto" else {**made, "AGENT_SANDBOX": choice}
 
 
 def _budget(run: Run, settings: Any) -> dict[str, str]:
@@ -272,13 +296,17 @@ def _answer(name: str, data: Mapping[str, Any], text: str, run: Run) -> str:
 
 
 def facts(name: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the journal keeps of a peer's record: agent, run, status and usage, each checked."""
-    run = data.get("run_id")
+    """Return what the journal keeps of a peer's record: agent, run, status, usage and what it had seen, each checked."""
+    run, sources = data.get("run_id"), data.get("provenance")
+    rows = [row for row in sources if isinstance(row, dict)] if isinstance(sources, list) else []
+    # A peer's word can add what its answer may hold; that it is to be trusted, nobody believes.
+    private = any(isinstance(row.get("labels"), list) and taint.PRIVATE in row["labels"] for row in rows)
     return {
         "agent": name,
         "run": run[:64] if isinstance(run, str) else "",
         "status": data.get("exit"),
         "usage": usage(data.get("usage")),
+        **({"labels": [taint.PRIVATE]} if private else {}),
     }
 
 

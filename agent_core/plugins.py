@@ -19,7 +19,7 @@ Hooks (an implementation may take fewer arguments; a hook that does not exist is
 
     agent_options() -> [Option]                               flags
     agent_tools(agent, settings) -> [Tool]                    tools of every run
-    agent_guards(settings, store) -> [Guard]                  guards (`agent_core.guards`) around outward calls
+    agent_guards(agent, settings, store) -> [Guard]           guards (`agent_core.guards`) around outward calls
     agent_prepare(agent, job, settings, store) -> Job | None  changes what a run starts from (adds material)
     agent_events(agent, settings, store) -> [function]        readers: each is called with every Event of a run
     agent_patterns() -> {name: function}                      patterns for --pattern
@@ -41,11 +41,13 @@ from typing import TYPE_CHECKING, Any
 from agent_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 PROJECT = "agents"
 GROUP = "agents.plugins"
 ALL = "*"
+_NOTHING = object()
+_BREAKERS = "agent_plugins.resources"
 HOOKS = (
     "agent_options", "agent_tools", "agent_guards", "agent_prepare", "agent_events", "agent_patterns", "agent_keys", "provide_llm",
 )  # fmt: skip
@@ -65,9 +67,9 @@ class Plugins:
         """Return the tools they add."""
         return self._all("agent_tools", agent=agent, settings=settings)
 
-    def guards(self, settings: Any, store: Any) -> tuple[Any, ...]:
+    def guards(self, agent: Any, settings: Any, store: Any) -> tuple[Any, ...]:
         """Return the guards they add."""
-        return self._all("agent_guards", settings=settings, store=store)
+        return self._all("agent_guards", agent=agent, settings=settings, store=store)
 
     def readers(self, agent: Any, settings: Any, store: Any) -> tuple[Any, ...]:
         """Return what reads the events of a run."""
@@ -112,10 +114,11 @@ def __getattr__(name: str) -> Any:
     return pluggy.HookimplMarker(PROJECT)
 
 
-def of(settings: Any) -> Plugins:
-    """Return the plugins of a run: those that are named, and those whose flags are set."""
-    by_flag = [row.plugin for row in _with_plugin() if _is_set(row, settings)]
-    return load(tuple(dict.fromkeys((*settings.plugins, *by_flag))))
+def of(settings: Any, tools: Iterable[Any] = ()) -> Plugins:
+    """Return the plugins of a run: those that are named, those whose flags are set, and that of tools which have a breaker."""
+    by_flag = [module for module, field, default in _switches() if _is_set(field, default, settings)]
+    by_tool = [_BREAKERS] if any(tool.breaker for tool in tools) else []
+    return load(tuple(dict.fromkeys((*settings.plugins, *by_flag, *by_tool))))
 
 
 @cache
@@ -125,9 +128,21 @@ def _with_plugin() -> tuple[Any, ...]:
     return tuple(row for row in OPTIONS if row.plugin)
 
 
-def _is_set(row: Any, settings: Any) -> bool:
-    value = getattr(settings, row.field, None) if hasattr(settings, row.field) else settings.extra.get(row.field)
-    return value not in (None, "", (), False, row.default)
+@cache
+def _switches() -> tuple[tuple[str, str, Any], ...]:
+    """Return (module, field, default) of each flag that brings a plugin: looked at for every run, so made once."""
+    return tuple((row.plugin, row.field, row.default) for row in _with_plugin())
+
+
+def _is_set(field: str, default: Any, settings: Any) -> bool:
+    value = getattr(settings, field, _NOTHING)
+    value = settings.extra.get(field) if value is _NOTHING else value
+    return value not in (None, "", (), False, default)
+
+
+def flags(settings: Any) -> list[str]:
+    """Return the flags of built-in plugins that are set, as they are written: what a resumed run needs again."""
+    return [f"--{row.name}" for row in _with_plugin() if _is_set(row.field, row.default, settings)]
 
 
 _endings: list[Callable[[], None]] = []
@@ -164,6 +179,7 @@ def equip(agent: Any, settings: Any) -> Any:
 
     more = copy.copy(agent)
     more.tools = Toolset((*agent.tools.tools, *new))
+    more.added = (*agent.added, *new)
     return more
 
 
@@ -342,7 +358,7 @@ def _others(named: Plugins, name: str) -> list[Any]:
 
 def _built_in(module: str, settings: Any) -> dict[str, Any]:
     own = [row for row in _with_plugin() if row.plugin == module]
-    on = module in _ALWAYS or module in settings.plugins or any(_is_set(row, settings) for row in own)
+    on = module in _ALWAYS or module in settings.plugins or any(_is_set(row.field, row.default, settings) for row in own)
     name = module.rpartition(".")[2]
     return {"name": name, "module": module, "origin": "built in", "on": on, "flags": [f"--{row.name}" for row in own], "hooks": []}
 
@@ -371,7 +387,7 @@ def agent_tools(agent: Any, settings: Any) -> Sequence[Any]:
     return ()
 
 
-def agent_guards(settings: Any, store: Any) -> Sequence[Any]:
+def agent_guards(agent: Any, settings: Any, store: Any) -> Sequence[Any]:
     """Hook: return guards; `store` is None where there is none."""
     return ()
 

@@ -248,6 +248,7 @@ def _action(call: Mapping[str, Any], result: Event | None) -> Action:
     if result is None:
         return Action(name, arguments)
     data = result.data
+    arguments = data.get("arguments") or arguments  # a person changed them
     return Action(name, arguments, str(data.get("text") or ""), data.get("error"), data.get("wall_ms"))
 
 

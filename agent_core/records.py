@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from agent_core.events import Event
 
 LINE_LIMIT = 1024 * 1024
+_LARGE = 32 * 1024
 _MARK = b'{"agentpipe":"1"'
-TYPES = ("started", "delta", "thought", "tool", "notice", "approval", "item", "upstream", "result")
+TYPES = ("started", "delta", "thought", "tool", "notice", "approval", "progress", "item", "upstream", "result")
+_PROGRESS = (
+    "node", "id", "agent", "task", "steps", "nodes", "visit", "progress", "state", "error", "should_restart", "reason", "wall_ms",
+)  # fmt: skip
 STOPS = ("final", "max_steps", "timeout", "budget", "cancelled", "denied", "waiting", "error")
 _UNKNOWN_USAGE: dict[str, Any] = {
     "input_tokens": 0, "cached_input_tokens": 0, "output_tokens": 0, "calls": 0, "cost_usd": "0", "cost_basis": None, "wall_ms": 0,
@@ -116,7 +120,7 @@ def _finite(value: Any) -> Any:
 
 
 def capped(made: dict[str, Any], folder: str) -> bytes:
-    """Return the record's line; if it is longer than 1 MiB its output goes to a blob in `folder`, named by its hash."""
+    """Return the record's line; if it is longer than 1 MiB, what is large goes to blobs in `folder`, named by their hashes."""
     whole = line(made)
     if len(whole) <= LINE_LIMIT:
         return whole
@@ -128,12 +132,15 @@ def capped(made: dict[str, Any], folder: str) -> bytes:
 
 
 def _outsourced(data: Mapping[str, Any], folder: str) -> dict[str, Any]:
-    blob = put_blob(folder, str(data.get("output", "")))
-    content = [{"type": "resource_link", "uri": blob["uri"], "name": "output"}]
-    made = {**data, "output": "", "blob": blob, "content": content}
-    if data.get("structuredContent") is not None:
-        kept = put_blob(folder, json.dumps(data["structuredContent"], ensure_ascii=False, default=str))
-        made.update(structuredContent=None, structuredContent_blob=kept)
+    """Put what is large into blobs: `output` into `blob`, any other field into FIELD_blob."""
+    made = dict(data)
+    if made.get("output"):
+        blob = put_blob(folder, str(made["output"]))
+        made |= {"output": "", "blob": blob, "content": [{"type": "resource_link", "uri": blob["uri"], "name": "output"}]}
+    for key, value in [*made.items()]:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        if len(text) > _LARGE:
+            made |= {key: None if key == "structuredContent" else type(value)(), f"{key}_blob": put_blob(folder, text)}
     return made
 
 
@@ -259,8 +266,9 @@ def of_event(event: Event) -> tuple[str, dict[str, Any]] | None:
             return "tool", {"phase": event.kind.partition(".")[2], "path": event.path, **kept}
         case "model.failed" | "notice":
             return "notice", {"text": notice_text(event)}
-        case _:
-            return None
+    if event.kind.partition(".")[0] in {"graph", "node", "step", "call", "rework"}:
+        return "progress", {"event": event.kind, "path": event.path, **{key: data[key] for key in _PROGRESS if key in data}}
+    return None
 
 
 def notice_text(event: Event) -> str:
@@ -365,14 +373,27 @@ def _usable(made: Mapping[str, Any], policy: str) -> Iterable[str]:
     data = made.get("data", {})
     if policy == "skip" and _failed(made):
         return
-    blob = data.get("blob")
-    text = get_blob(blob) if isinstance(blob, dict) else data.get("output")
-    if text is None and data.get("structuredContent") is not None:
-        text = json.dumps(data["structuredContent"], ensure_ascii=False)
-    if not isinstance(text, str):
-        raise InputError("an upstream record has no output", hint="it is not agentpipe/1")
+    text = content(data)
     if text or not _failed(made):
         yield text
+
+
+def content(data: Mapping[str, Any]) -> str:
+    """Return the text of an upstream item or result, also from its blob. InputError if there is none."""
+    blob = data.get("blob")
+    text = get_blob(blob) if isinstance(blob, dict) else data.get("output")
+    text = text or _structured(data) or text
+    if not isinstance(text, str):
+        raise InputError("an upstream record has no output", hint="it is not agentpipe/1")
+    return text
+
+
+def _structured(data: Mapping[str, Any]) -> str:
+    """Return the structured content as JSON text: what there is to work on where a stage printed nothing."""
+    blob = data.get("structuredContent_blob")
+    if isinstance(blob, dict):
+        return get_blob(blob)
+    return json.dumps(data["structuredContent"], ensure_ascii=False) if data.get("structuredContent") else ""
 
 
 def _bill(results: Sequence[Mapping[str, Any]], forwarded: Sequence[Mapping[str, Any]]) -> tuple[str | None, int]:

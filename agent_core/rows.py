@@ -14,14 +14,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from agent_core import asking, records, stdin
-from agent_core.errors import AgentError, Cancelled, InputError, Interrupt, LimitError, MissingInput, UpstreamError
+from agent_core.errors import AgentError, Cancelled, InputError, Interrupt, LimitError, MissingInput, UpstreamError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from agent_core.agent import RunResult
     from agent_core.cli import Command
     from agent_core.config import Settings
+    from agent_core.messages import Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +46,11 @@ class Outcome:
 class Kept:
     """The rows that are done, one JSON line each, in a file named by everything that decides about the answers."""
 
-    def __init__(self, command: Command) -> None:
+    def __init__(self, command: Command, materials: Sequence[tuple[str, str]] = ()) -> None:
         """Find the file; read it only if the command resumes."""
         settings = command.settings
         parts = [command.agent.name, command.agent.version, *command.words, settings.provider, settings.model, settings.system]
+        parts += [text for _, text in materials]
         name = hashlib.sha256(json.dumps(parts).encode("utf-8", "replace")).hexdigest()[:32]
         self._path = f"{settings.data_dir}/rows/{name}.jsonl"
         self.found = dict(self._read()) if command.flag("resume") else {}
@@ -90,8 +92,9 @@ class Kept:
 def run(command: Command) -> int:
     """Run all rows and return the status: 0, or 4 if some failed."""
     settings = replace(asking.settings_of(command), stream=False)
-    work = _worker(command, settings)
-    kept = Kept(command)
+    materials, images = asking.given(command)
+    work = _worker(command, settings, materials, images)
+    kept = Kept(command, materials)
     totals = _Totals(command)
     done = False
     try:
@@ -148,19 +151,24 @@ def _one(kept: Kept, row: Row, work: Callable[[Row], RunResult]) -> Outcome:
     return Outcome(data, result.error)
 
 
-def _worker(command: Command, settings: Settings) -> Callable[[Row], RunResult]:
-    """Return what makes a row into a result; tool, providers and keys are looked up once for all rows."""
+def _worker(
+    command: Command, settings: Settings, materials: Sequence[tuple[str, str]], images: Sequence[Image]
+) -> Callable[[Row], RunResult]:
+    """Return what makes a row into a result; tool, providers and keys are looked up once for all rows, files read once."""
     from agent_core.agent import Job, execute, execute_tool
 
     agent = command.agent
     if command.flag("tool") is not None:
+        if command.flag("file") or command.words:
+            raise UsageError("with --tool each row is the tool's input", hint="drop the words and files")
         tool = asking.tool_of(command)
         return lambda row: asking.whole(execute_tool(agent, tool.name, tool.from_text(row.text), settings))
     providers = asking.providers(command, settings)
     words, trace = " ".join(command.words), command.out.source().traceparent
 
     def ask(row: Row) -> RunResult:
-        asked = asking.Asked(words, (("row", row.text),)) if words else asking.Asked(row.text)
+        texts = (("row", row.text), *materials) if words else tuple(materials)
+        asked = asking.Asked(words or row.text, texts, images=tuple(images))
         job = Job(asked.message, provenance=asked.provenance, traceparent=trace, subject=row.subject, command=command.chosen)
         return execute(agent, job, settings, providers=providers)
 
@@ -268,4 +276,7 @@ class _Records:
         subject = str(made.get("subject") or f"row-{number}")[:120]
         if data.get("isError"):
             return Row(number, subject, "", UpstreamError("the stage before failed on this row"))
-        return Row(number, subject, str(data.get("output", "")))
+        try:
+            return Row(number, subject, records.content(data))
+        except AgentError as error:
+            return Row(number, subject, "", error)

@@ -57,10 +57,15 @@ class Totals:
 
 @dataclass(slots=True)
 class Consent:
-    """What a person allowed for one call: grants, and refusals (by their reason) that no longer stand."""
+    """What a person allowed for one call: grants, and refusals (by their reason) that no longer stand.
+
+    `arguments`: what the person changed the call's to. `waited`: seconds until the person had answered.
+    """
 
     grants: tuple[str, ...] = ()
     reasons: frozenset[str] = frozenset()
+    arguments: Mapping[str, Any] | None = None
+    waited: float = 0.0
 
 
 Decide = Callable[["Tool", Mapping[str, Any], set[str], Consent], Any]
@@ -95,10 +100,12 @@ class Run:
     recorded: Mapping[str, Event] = field(default_factory=dict)
     started: frozenset[str] = frozenset()
     spent: dict[str, list[Event]] | None = None
+    stopped: dict[str, str] = field(default_factory=dict)
     live: bool = True
     totals: Totals = field(default_factory=Totals)
     seen: dict[str, int] = field(default_factory=dict)
     malformed: int = 0
+    notices: dict[str, str] = field(default_factory=dict)  # by provider: what is said before it is asked for the first time
     redact: Callable[[str], str] = redaction.known
     streams: Callable[[], tuple[redaction.Stream, redaction.Stream]] = field(
         default=lambda: (redaction.redact_stream(shapes=False), redaction.redact_stream(shapes=False))
@@ -153,7 +160,7 @@ def past(run: Run) -> bool:
     return run.deadline is not None and run.clock() >= run.deadline
 
 
-def parked(question: str, run: Run) -> WaitingError:
-    """Return the error that ends a run which waits for a person."""
-    ways = "--approve, --deny or --answer TEXT"
+def parked(question: str, run: Run, other: str = "--answer TEXT") -> WaitingError:
+    """Return the error that ends a run which waits for a person; `other` is what may be said besides yes and no."""
+    ways = f"--approve, --deny or {other}"
     return WaitingError(f"waiting for a person: {question}", hint=f"agent-log resume {run.id} with {ways}")

@@ -1,4 +1,4 @@
-"""running - one run from its preparation to its result: providers, journal, guards, totals.
+"""running - one run from its preparation to its result: journal, events, totals. What it is given comes from `fittings`.
 
 A session writes events as they come: outcomes and effects at once, what only explains them (a read-only tool that started) with
 the next outcome, so one step costs one commit. A store that cannot be written costs a notice, never the answer.
@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agent_core import agent as agents
-from agent_core import guards, lineage, messages, money, redact, taint
+from agent_core import fittings, lineage, messages, money, plugins, redact, taint
 from agent_core.agent import Job, RunResult, Sink
 from agent_core.effects import Act, Pattern
 from agent_core.errors import (
@@ -28,11 +28,11 @@ from agent_core.errors import (
     UsageError,
     WaitingError,
 )
-from agent_core.events import OUTCOMES, TRANSIENT, Event
+from agent_core.events import ASIDE, OUTCOMES, TRANSIENT, Event
 from agent_core.interpreter import interpret
 from agent_core.journal import error_to_json
 from agent_core.messages import ToolCall, ToolResult
-from agent_core.run import Consent, Decide, Run
+from agent_core.run import Run
 from agent_core.task import Answer
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ _MANY = 64
 _MANY_THRESHOLD = 50_000
 _pace: list[tuple[int, int, int]] = []
 _FOLLOWS_DENIAL = frozenset({4, 76, 77, 78})
-_AT_ONCE = OUTCOMES | {"run.started", "run.finished"}
+# What began is written before it is waited for: `agent-log status` shows at what a run that hangs is.
+_AT_ONCE = OUTCOMES | {"run.started", "run.finished", "call.started", "step.started"}
 
 
 def store_path(settings: Any) -> Path:
@@ -134,47 +135,70 @@ class Session:
 
     def prepare(self, providers: Any, store: Any) -> None:
         """Open the journal, load what a resumed run recorded, choose providers, and tell that the run started."""
-        check_depth(self.settings.environment)
+        fittings.check_depth(self.settings.environment)
         run_id = self._open(store)
-        clock = time.monotonic
-        deadline = None if self.settings.timeout is None else self._began + self.settings.timeout
+        settings = self.settings
+        deadline = None if settings.timeout is None else self._began + settings.timeout
         live = not self.job.replay
         chosen: tuple[Provider, ...] = ()
-        added = _plugins(self.settings)
+        said: list[str] = []  # told once a model is asked: a usage error of the pattern comes first
+        added = plugins.of(settings)
         if live:
             self._plug_in(added)
-            chosen = tuple(route(self.agent, self.settings, self._notice) if providers is None else providers)
+            self._check_tools(run_id)
+            chosen = tuple(fittings.route(self.agent, settings, said.append) if providers is None else providers)
         self.job = replace(self.job, message=messages.cleaned(self.job.message, redact.known))
         recorded = self._recorded(run_id)
         started = self._started_calls(run_id, recorded) if recorded or self.job.resume else frozenset()
-        policy = make_policy(self.settings)
+        policy = fittings.make_policy(settings)
         self.run = Run(
-            run_id, chosen, self.agent.tools, _decider(policy, self.settings), _contexts(policy, self.settings),
-            make_guards(self.settings, deadline, self._store, added), clock, time.time, deadline, self.settings.call_timeout,
-            temperature=self.settings.temperature, max_tokens=self.settings.max_tokens, protocol=self.settings.protocol,
-            on_delta=self._delta if self.settings.stream else None, recorded=recorded, started=started, live=live,
-            resolve=_resolver(self.settings), find=_finder(self.settings), ask_person=_asker(self.settings), settings=self.settings,
-            traceparent=self.job.traceparent, depth=depth_of(self.settings.environment), gained=_labels(policy, self.settings),
+            run_id, chosen, self.agent.tools,
+            decide=fittings.decider(policy, settings),
+            context=fittings.contexts(policy, settings, self._charge),
+            guards=fittings.make_guards(self.agent, settings, deadline, self._store),
+            clock=time.monotonic, now=time.time, deadline=deadline, call_timeout=settings.call_timeout,
+            temperature=settings.temperature, max_tokens=settings.max_tokens, protocol=settings.protocol,
+            on_delta=self._delta if settings.stream else None,
+            resolve=fittings.resolver(settings), find=fittings.finder(settings), ask_person=fittings.asker(settings),
+            gained=fittings.labels(policy, settings), settings=settings,
+            traceparent=self.job.traceparent, depth=fittings.depth_of(settings.environment),
+            recorded=recorded, started=started, live=live, notices={chosen[0].name: said[0]} if said else {},
         )  # fmt: skip
+        self._charge(self.job.charged)
         self.run.totals.seen |= taint.of_sources(self.job.provenance)
-        self.run.totals.seen |= taint.inherited(self.settings.environment.get("AGENT_TAINT", ""))
+        self.run.totals.seen |= taint.inherited(settings.environment.get("AGENT_TAINT", ""))
         if live and (self.sinks or self._is_kept):
             self.tell(Event("run.started", run_id, "", time.time(), self._start_data(chosen)))
+
+    def _charge(self, cost: int) -> None:
+        """Count money that a plugin spent for the run (in a run of its own, which has the tokens) against its budgets."""
+        if self.run is None or not cost:
+            return
+        from agent_core.ledger import SharedBudget
+
+        for guard in self.run.guards:
+            if isinstance(guard, SharedBudget):
+                guard.charge(cost, own=True)
 
     def _plug_in(self, added: Plugins) -> None:
         """Give the run the tools, the readers and the material of its plugins."""
         if added.manager is None:
             return
-        from agent_core import plugins
-
-        own = self.agent.tools
         self.agent = plugins.equip(self.agent, self.settings)
-        self._added = tuple(tool for tool in self.agent.tools if own.get(tool.name) is None)
+        self._added = self.agent.added
         readers = added.readers(self.agent, self.settings, self._store)
         self._read = bool(readers)
         self.sinks = (*self.sinks, *readers)
         if not self.job.resume:
             self.job = added.prepared(self.agent, self.job, self.settings, self._store)
+
+    def _check_tools(self, run_id: str) -> None:
+        """A resumed run needs the tools that plugins had added: without them its requests would be others."""
+        missing = [row["name"] for row in self._record.get("tools", ()) if self.agent.tools.get(row["name"]) is None]
+        if missing:
+            again = " and ".join(self._record.get("flags", ())) or "the flags that brought them"
+            what = ", ".join(missing[:3]) + (", …" if missing[3:] else "")
+            raise UsageError(f"run {run_id} had tools that are not here now: {what}", hint=f"give {again} again")
 
     def _recorded(self, run_id: str) -> dict[str, Event]:
         """Return what a replay or a resumed run is fed; what failed is tried again by a resumed one."""
@@ -277,10 +301,16 @@ class Session:
         extra = {name: value for name, value in jsonable(mine).items() if value not in (None, "", []) and value is not False}
         name, arguments = self.job.command
         added = [{"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)} for tool in self._added]
-        chosen = {"tools": added, "extra": extra, "command": [name, jsonable(dict(arguments))] if name else []}
+        flags = plugins.flags(self.settings) if added else []
+        chosen = {"tools": added, "flags": flags, "extra": extra, "command": [name, jsonable(dict(arguments))] if name else []}
         return {key: value for key, value in chosen.items() if value}
 
     # -- during
+
+    @property
+    def deadline(self) -> float | None:
+        """When the run must be over (time.monotonic); None: whenever."""
+        return self.run.deadline if self.run is not None else None
 
     def program(self) -> Program:
         """Return the run as a program for a trampoline."""
@@ -301,7 +331,7 @@ class Session:
 
     def _note_call(self, event: Event) -> None:
         """Keep what each called agent answered, for a run that is cancelled. Calls within calls belong to the outer ones."""
-        if event.kind not in ("call.started", "call.finished"):
+        if event.kind not in ("call.started", "call.finished") or str(event.data.get("agent")).startswith(ASIDE):
             return
         if any(event.path.startswith(f"{outer}.") for outer in self._calls):
             return
@@ -350,7 +380,7 @@ class Session:
         except AgentError as error:
             self.finish(None, error)
         except (KeyboardInterrupt, Interrupt) as stop:
-            self.finish(None, _cancelled(getattr(stop, "status", 130)))
+            self.finish(None, _cancelled(getattr(stop, "status", 130), self.settings))
         except Exception as error:
             if self.settings.debug:
                 raise
@@ -372,7 +402,7 @@ class Session:
         self._ended = True
         if isinstance(value, Answer) and value.status == 4:
             error = LimitError(value.problem or "not all of it was done", hint="--json shows what there is")
-        error = self._denied(error)
+        error = self._parked(self._denied(error))
         text, structured = _answer(self.agent, value, self.settings)
         structured = self._or_partial(structured, error)
         totals = self.run.totals if self.run else None
@@ -381,7 +411,7 @@ class Session:
         self.result = RunResult(
             status, stop, text, structured, totals.steps if totals else 0, self.run.id if self.run else "",
             totals.provider if totals else "", totals.model if totals else "", self._usage(), error,
-            tuple(self.job.provenance), time.time(),
+            (*self.job.provenance, *self._gained()), time.time(),
         )  # fmt: skip
         if isinstance(value, Answer) and error is None and value.status == 3:
             self.result = replace(self.result, status=3)
@@ -403,6 +433,12 @@ class Session:
         follows = error is None or error.status in _FOLLOWS_DENIAL
         return denied if denied is not None and follows else error
 
+    def _parked(self, error: AgentError | None) -> AgentError | None:
+        """A run that is not recorded cannot wait for a person: nobody could resume it."""
+        if isinstance(error, WaitingError) and self._store is None:
+            return StoreError(f"not recorded, so nobody could resume it: {error}", hint="name another --data-dir")
+        return error
+
     def _as_recorded(self, end: Event) -> RunResult:
         """Return the result with the moment and the bill of the recorded run; what was answered is this replay's own."""
         result = self.result
@@ -415,7 +451,13 @@ class Session:
             usage=end.data["usage"],
             provider=end.data["provider"],
             model=end.data["model"],
+            provenance=(*self.job.provenance, *end.data.get("gained", ())),
         )
+
+    def _gained(self) -> tuple[dict[str, Any], ...]:
+        """Return the labels that the run got beyond what it began with, as provenance: they travel with its answer."""
+        more = self.run.totals.seen - taint.of_sources(self.job.provenance) if self.run is not None else ()
+        return (taint.row(f"run:{self.run.id}", more),) if more and self.run is not None else ()
 
     def _usage(self) -> dict[str, Any]:
         totals = self.run.totals if self.run else None
@@ -444,6 +486,7 @@ class Session:
             "model": result.model, "session": self.job.session,
             "error": None if result.error is None else error_to_json(result.error),
             "peak_memory_kb": _peak_memory() if self._is_kept else 0,
+            **({"gained": list(gained)} if (gained := self._gained()) else {}),
         }  # fmt: skip
 
 
@@ -475,8 +518,9 @@ def _unboxed(value: Any) -> Any:
     return value
 
 
-def _cancelled(status: int) -> Cancelled:
-    error = Cancelled("interrupted")
+def _cancelled(status: int, settings: Any) -> Cancelled:
+    """Return the error of an interrupted run; its cause is who wanted it: the agent that called this one (parent), or a user."""
+    error = Cancelled("interrupted", cause="parent" if status == 143 and fittings.depth_of(settings.environment) else "user")
     error.status = status
     return error
 
@@ -529,176 +573,3 @@ def tool_agent(agent: Agent, name: str, arguments: dict[str, Any]) -> Agent:
         raise DeniedError(result.text.removeprefix("denied: ")) if result.error == "denied" else Failed(f"{name}: {result.text}")
 
     return agents.Agent(agent.doc, tools=agent.tools, name=agent.name, version=agent.version, pattern=one_call)  # type: ignore[arg-type]
-
-
-# --- parts of a run ------------------------------------------------------------------------------------------------
-
-
-def route(agent: Agent, settings: Any, notice: Callable[[str], None]) -> list[Provider]:
-    """Return the providers to ask, in order; with none chosen the first one that is there (wire.md §3)."""
-    from agent_core import choose
-
-    names, said = choose.route(settings)
-    if said:
-        notice(said)
-    found = [choose.resolve(name, settings) for name in names]
-    return [_with_offline(agent, each) if each.name == "offline" and agent.offline is not None else each for each in found]
-
-
-def _with_offline(agent: Agent, provider: Provider) -> Provider:
-    """Let the agent's own model-free function answer first."""
-    plain = provider.answer
-
-    def answer(ask: Any) -> Any:
-        import json
-
-        from agent_core.provider import Reply
-        from agent_core.task import split
-
-        asked = next((message.text for message in reversed(ask.messages) if message.role == "user"), "")
-        value = agent.offline(*split(asked)) if agent.offline is not None else None
-        if value is None:
-            return plain(ask) if plain is not None else None
-        return Reply(messages.assistant(json.dumps(value, ensure_ascii=False)), model=provider.model)
-
-    return replace(provider, answer=answer)
-
-
-def _resolver(settings: Any) -> Callable[[str, str], tuple[Provider, ...]]:
-    """Return what finds another provider or model than the run's; each is looked up once."""
-    from functools import cache
-
-    from agent_core import choose
-
-    @cache
-    def resolve(provider: str, model: str) -> tuple[Provider, ...]:
-        names = [provider] if provider else choose.route(settings)[0]
-        return tuple(choose.resolve(name, replace(settings, model=model or settings.model)) for name in names)
-
-    return resolve
-
-
-def _finder(settings: Any) -> Callable[[str], Any]:
-    def find(name: str) -> Any:
-        from agent_core import peers
-
-        return peers.find(name, settings)
-
-    return find
-
-
-def _asker(settings: Any) -> Callable[..., str | None]:
-    """Return what asks a person on the terminal; its answer is None where there is none, or where nobody is to be asked."""
-
-    def ask(question: str, *, strict: bool = False) -> str | None:
-        from agent_core import waiting
-
-        return waiting.ask(question, strict=strict) if settings.ask == "tty" and not settings.quiet else None
-
-    return ask
-
-
-def check_depth(environment: Mapping[str, str]) -> None:
-    """Refuse to begin in a process that was called too deeply."""
-    if environment.get("AGENT_DEPTH"):
-        from agent_core import peers
-
-        peers.check_depth(environment)
-
-
-def depth_of(environment: Mapping[str, str]) -> int:
-    """Return how many agents called each other until this one."""
-    text = environment.get("AGENT_DEPTH", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
-
-
-def make_policy(settings: Any) -> Any:
-    """Return the policy that the grants make."""
-    from agent_core.policy import Policy
-
-    return Policy.of(settings.allow, settings.deny, yes=settings.yes, workspace=settings.workspace, confirm=settings.confirm)
-
-
-def _decider(policy: Any, settings: Any) -> Decide:
-    """Return the decision about a call: deny rules, then grants, then what the run has seen, then what is to be confirmed."""
-    from agent_core import policy as deciding
-
-    def decide(tool: Any, arguments: Mapping[str, Any], seen: set[str], consent: Consent) -> Any:
-        if not (tool.needs or tool.destructive or tool.open_world):
-            return None
-        rules = policy.plus(consent.grants) if consent.grants else policy
-        where = settings.workspace
-        ways: tuple[Callable[[], Any], ...] = (
-            lambda: deciding.decide(rules, tool, arguments, where),
-            lambda: taint.refusal(frozenset(seen), tool, arguments, rules, where),
-            lambda: deciding.confirmation(rules, tool, arguments, where),
-        )
-        found = (way() for way in ways)
-        return next((each for each in found if each is not None and each.reason not in consent.reasons), None)
-
-    return decide
-
-
-def _labels(policy: Any, settings: Any) -> Callable[[Any, Mapping[str, Any]], frozenset[str]]:
-    return lambda tool, arguments: taint.gained(tool, arguments, policy, settings.workspace)
-
-
-def _contexts(policy: Any, settings: Any) -> Callable[[float | None, tuple[str, ...]], Any]:
-    from agent_core.tool import Context
-
-    return lambda deadline, grants: Context(
-        policy=policy.plus(grants) if grants else policy, workspace=settings.workspace, deadline=deadline, settings=settings
-    )
-
-
-def _plugins(settings: Any) -> Plugins:
-    from agent_core import plugins
-
-    return plugins.of(settings)
-
-
-def make_guards(settings: Any, deadline: float | None, store: Store | None, added: Plugins) -> tuple[guards.Guard, ...]:
-    """Return the guards that the settings and the plugins ask for, in their one order."""
-    chosen: list[guards.Guard] = [guards.Retries(settings.retry, deadline), *added.guards(settings, store)]
-    if deadline is not None:
-        chosen.append(guards.Deadline(deadline))
-    if settings.budget is not None or settings.environment.get("AGENT_BUDGET_USD") or settings.environment.get("AGENT_BUDGET_ROW"):
-        from agent_core import ledger
-
-        chosen += filter(None, [ledger.guard(settings, store)])
-    if settings.cache != "off" and store is not None:
-        chosen.append(guards.Cache(Replies(store), settings.cache == "only"))
-    return guards.chain(chosen)
-
-
-class Replies:
-    """The response cache: replies in the store's items, for a week."""
-
-    _SECONDS = 7 * 24 * 3600.0
-
-    def __init__(self, store: Store) -> None:
-        """Keep the store."""
-        self._store = store
-
-    def get(self, key: str) -> Any:
-        """Return the reply kept under `key`, or None (also when the store cannot be read)."""
-        import json
-
-        from agent_core.journal import reply_from_json
-
-        try:
-            kept = self._store.item_get("replies", key)
-        except StoreError:
-            return None
-        return None if kept is None else reply_from_json(json.loads(kept))
-
-    def put(self, key: str, reply: Any) -> None:
-        """Keep a reply; a store that cannot be written keeps nothing."""
-        import json
-
-        from agent_core.journal import reply_to_json
-
-        try:
-            self._store.item_put("replies", key, json.dumps(reply_to_json(reply)), self._SECONDS)
-        except StoreError:
-            return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent_core import messages
+from agent_core import messages, taint
 from agent_core.store import text_of
 
 if TYPE_CHECKING:
@@ -28,6 +28,15 @@ def history(store: Store, name: str) -> list[Message]:
         elif event.run in asked:
             said += [asked.pop(event.run), messages.assistant(str(event.data.get("output") or ""))]
     return said
+
+
+def labels(store: Store, name: str) -> frozenset[str]:
+    """Return what the runs of a session had seen (`agent_core.taint`): who reads their answers has seen it, too."""
+    found: frozenset[str] = frozenset()
+    for event in store.ends(name, RAN_WELL):
+        rows = event.data.get("provenance" if event.kind == "run.started" else "gained") or ()
+        found |= taint.of_sources(row for row in rows if isinstance(row, dict))
+    return found
 
 
 def last_session(store: Store, agent: str) -> str | None:

@@ -46,6 +46,11 @@ def split(text: str) -> tuple[str, list[tuple[str, str]]]:
     return text[: first.start()].rstrip("\n"), materials
 
 
+def unmarked(text: str) -> str:
+    """Return a text that is to be instruction without what looks like the marks of material: `split` would take it for that."""
+    return text.replace("<material ", "<\u200bmaterial ").replace("</material ", "</\u200bmaterial ")
+
+
 def _marked(origin: str, text: str) -> str:
     mark = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
     name = re.sub(r'["\n\r<>]', "_", origin)

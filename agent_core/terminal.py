@@ -26,6 +26,7 @@ _INVISIBLE = (
     *range(0x80, 0xA0), 0xAD, 0x034F, 0x061C, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), *range(0x200B, 0x2010),
     *range(0x2028, 0x202F), *range(0x2060, 0x2070), 0x3164, *range(0xFFF9, 0xFFFC), 0xFEFF, 0xFFA0, *range(0x1D173, 0x1D17B),
 )  # fmt: skip
+_cut: dict[int, bytes] = {}  # by descriptor
 _HIGH = re.compile("[\ud800-\udfff\U000e0000-\U000e0fff\ufff0-\ufff8]")
 
 
@@ -58,6 +59,20 @@ def _code(match: re.Match[str]) -> str:
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"<U+{code:04X}>"
 
 
+def clean_json(line: bytes) -> bytes:
+    r"""Return JSON as it may be shown on a terminal: still the same JSON, with \u escapes for all that `clean` makes visible.
+
+    >>> clean_json('["a\x9b31m\u202e"]'.encode())
+    b'["a\\u009b31m\\u202e"]'
+    """
+    text = line.decode("utf-8", "replace")
+    if clean(text) == text:
+        return line
+    import json
+
+    return "".join(each if each == "\n" or clean(each) == each else json.dumps(each)[1:-1] for each in text).encode()
+
+
 def encode(text: str) -> bytes:
     """Return UTF-8; bytes that came in undecodable go out as they were, other lone surrogates as U+FFFD."""
     try:
@@ -78,7 +93,7 @@ def decorated(fd: int, color: str, env: Mapping[str, str]) -> bool:
     """Return whether colour and the like may be used on a stream: NO_COLOR, FORCE_COLOR, TERM=dumb and `--color` are heeded."""
     if color != "auto":
         return color == "always"
-    if env.get("NO_COLOR"):
+    if env.get("NO_COLOR") or env.get("COLUMNS") == "0":  # where nothing has a place, nothing would be seen
         return False
     if env.get("FORCE_COLOR"):
         return True
@@ -98,11 +113,25 @@ def reserve_streams() -> frozenset[int]:
 
 
 def write(fd: int, data: bytes) -> None:
-    """Write all of it. On a broken stdout die as SIGPIPE kills; Failed (status 1) if it cannot be written."""
-    view = memoryview(data)
-    while view:
+    """Write all of it. On a broken stdout die as SIGPIPE kills; Failed (status 1) if it cannot be written.
+
+    What a signal cuts off is written before the next piece: a record stays whole, and the one that ends the stream stands alone.
+    """
+    view = memoryview(_cut.pop(fd, b"") + data)
+    done: list[int] = []
+    try:
+        _write(fd, view, done)
+    except BaseException:
+        _cut[fd] = bytes(view[sum(done) :])
+        raise
+
+
+def _write(fd: int, view: memoryview, done: list[int]) -> None:
+    """Write a view, and note how many bytes are out."""
+    while rest := view[sum(done) :]:
         try:
-            view = view[os.write(fd, view[: 1 << 20]) :]
+            # One call of C: a signal's exception comes before the write or after its count was noted, never between.
+            done.extend(map(os.write, (fd,), (rest[: 1 << 20],)))
         except BlockingIOError:
             _wait_writable(fd)
         except BrokenPipeError:

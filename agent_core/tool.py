@@ -81,7 +81,9 @@ class Tool:
     """A function with everything a model, a policy and a reader need to know about it. Calling it calls the function.
 
     `parameters`, `output` and the check of arguments are made when first asked for, so that defining tools costs nothing.
-    `secrets` names the settings (keys, addresses) of the tool's own service that its Context may hand out.
+    `secrets` names the settings (keys, addresses) of the tool's own service that its Context may hand out. `breaker` is N/SECONDS:
+    after N failures in a row (of kind transient) it rests that long, in all processes; `--breaker` and a tier win over it.
+    `confined`: what it starts, it starts in the sandbox (`agent_core.sandbox`).
     """
 
     name: str
@@ -89,11 +91,13 @@ class Tool:
     function: Callable[..., Any]
     needs: tuple[Need, ...] = ()
     timeout: float | None = None
+    breaker: str = ""
     exclusive: bool = False
     read_only: bool = False
     destructive: bool = False
     idempotent: bool = False
     open_world: bool = False
+    confined: bool = False
     secrets: tuple[str, ...] = ()
     context_name: str = ""
     original: Callable[..., Any] | None = None
@@ -452,12 +456,17 @@ def _never() -> bool:
     return False
 
 
+def _free(_cost: int) -> None:
+    """Nobody keeps a budget."""
+
+
 @dataclass(frozen=True, repr=False, eq=False)
 class Context:
     """What a tool may touch: files, hosts and secrets, each checked against the run's policy and the tool's own declaration.
 
     `deadline` is on the clock of time.monotonic; `settings` is the run's Settings or a plain mapping; `environ` is only given in
-    tests, else it is the Settings' environment; `cancelled()` says whether to stop early.
+    tests, else it is the Settings' environment; `cancelled()` says whether to stop early; `charge(pico-dollars)` counts money that
+    the tool spent against the run's budgets.
     """
 
     policy: Policy
@@ -467,6 +476,7 @@ class Context:
     environ: Mapping[str, str] | None = None
     cancelled: Callable[[], bool] = _never
     tool: Tool | None = None
+    charge: Callable[[int], None] = _free
 
     def remaining(self, most: float) -> float:
         """Return the seconds left until the deadline, at most `most`."""

@@ -6,6 +6,7 @@ Imported only for help on a terminal, for completion, and by the test that compa
 from __future__ import annotations
 
 import inspect
+import keyword
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -54,7 +55,8 @@ def _parameter(option: Option) -> inspect.Parameter:
         info["metavar"] = f"[={option.shown}]" if option.takes_value else " "
         kind, default = bool, False
     annotation = Annotated[kind, typer.Option(*names, **info)]
-    return inspect.Parameter(option.field, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+    field = f"{option.field}_" if keyword.iskeyword(option.field) else option.field  # `--from`
+    return inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def _parser(option: Option) -> Callable[[str], Any]:

@@ -111,7 +111,8 @@ def line(event: Event) -> str:
 
 def _replied(data: Any) -> str:
     usage = data.get("usage") or {}
-    tokens = f"{usage.get('input_tokens', '?')} tokens in, {usage.get('output_tokens', '?')} out" if isinstance(usage, dict) else ""
+    into, out = ("?" if usage.get(name) is None else usage[name] for name in ("input_tokens", "output_tokens"))
+    tokens = f"{into} tokens in, {out} out"
     cached = ", from the cache" if data.get("cached") else ""
     return f"model {data.get('model')} replied in {data.get('wall_ms', '?')} ms, {tokens}{cached}"
 

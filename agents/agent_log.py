@@ -5,6 +5,7 @@
     agent-log follow RUN                the same while it happens, until the run ends
     agent-log status RUN                how far it is: done, active, ready, blocked, the bottleneck
     agent-log timeline RUN              what happened when, as bars
+    agent-log checkpoints [RUN]         where to go on from: every fifth step, the newest ten of each agent
     agent-log export RUN                every event, one JSON object a line (--format csv, --format otlp)
     agent-log pipeline [RUN]            all stages of the pipe it was part of: one trace, one bill
     agent-log cost [--by agent|model|day] [--since 7d]
@@ -18,8 +19,9 @@
     agent-log fork RUN --at STEP        a new run that shares events 1 to STEP; prints its name
 
 RUN is a run's name, the beginning of one, or `last`. `resume` takes a person's decision for a run that waits for one: `--approve`,
-`--deny` or `--answer TEXT`. `fork` takes `--set input="…"` (or system, model, provider …) to change something, and `--go` to resume
-the new run at once.
+`--deny`, `--edit JSON` or `--answer TEXT`. Flags that every agent has are handed on (a run with tools of an MCP server needs its
+`--mcp-server` again). `fork` takes `--set input="…"` (or system, model, provider …) to change something, and `--go` to resume the
+new run at once.
 
     $ agent-log list --json | jq -r '.data.structuredContent[].id'
     $ agent-log pipeline last --json | jq .data.structuredContent.total
@@ -32,11 +34,11 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from agent_core import Agent, terminal
-from agent_core.errors import DeadlineError, MissingInput, UsageError
+from agent_core.errors import DeadlineError, Failed, MissingInput, UsageError
 from agent_core.options import OPTIONS as AGENT_OPTIONS
 from agent_core.options import Option, convert, unknown
 from agent_core.task import Answer
@@ -51,9 +53,11 @@ if TYPE_CHECKING:
     from agent_plugins.observe.pipelines import Stage
 
 POLL = 0.1
+GRACE = 1.0  # seconds of silence after which it is asked whether a run can go on at all: it may just be beginning
 CHANGEABLE = (
     "input", "provider", "model", "script", "system", "persona", "pattern", "protocol", "temperature", "max_tokens", "max_steps",
 )  # fmt: skip
+_UNITS = {1.0: "s", 60.0: "min", 3600.0: "h", 86400.0: "d"}
 _OF_THE_START = {"provider": "route", "model": "model", "script": "script"}
 
 
@@ -170,14 +174,15 @@ def export(run: str, command: Command, format: Literal["jsonl", "csv", "otlp"] =
     if format == "csv":
         return Answer(exports.csv(events), rows)
     for row in rows if command.out.mode == "text" else ():
-        terminal.write(1, records.line(row))
+        terminal.write(1, terminal.clean_json(records.line(row)) if terminal.is_terminal(1) else records.line(row))
     return Answer("", rows)
 
 
 def follow(run: str, command: Command, timeout: float | None = None) -> Answer:
-    """Show a run while it goes on, until it ends; status 124 when that takes longer than --timeout.
+    """Show a run while it goes on, until it ends; status 124 when that takes longer than --timeout, 1 when it cannot go on.
 
-    On a terminal its progress is drawn anew; elsewhere its events are printed as they happen.
+    On a terminal its progress is drawn anew; elsewhere its events are printed as they happen. A fork that nobody began, and a run
+    whose process is gone, do not go on by themselves.
     """
     store, found = _known(command, run)
     settings = command.settings
@@ -214,7 +219,11 @@ def status(run: str, command: Command, slow: float = 1.5) -> Answer:
 
     store, known = _known(command, run)
     now = time.time()
-    found = progress.progress(store.events(known.id), now, slow)
+    events = store.events(known.id)
+    found = progress.progress(events, now, slow)
+    edge = next((event for event in reversed(events) if event.kind in {"run.started", "run.finished"}), None)
+    if found.state == "running" and _stopped(edge):
+        found = replace(found, state="stopped")
     return Answer(progress.as_text(found, now), found.data())
 
 
@@ -228,6 +237,30 @@ def timeline(run: str, command: Command) -> Answer:
     return Answer(reading.bars(rows, _width(command)), value)
 
 
+def checkpoints(command: Command, run: list[str], agent: str = "", every: int = 5, keep: int = 10) -> Answer:
+    """Show the places of runs to go on from: every fifth step, the newest ten of each agent.
+
+    Every step is written down at once: `--resume` goes on at the last one, `fork RUN --at NUMBER` at any of these.
+
+    Args:
+        command: the call
+        run: only these runs
+        agent: only runs of this agent
+        every: only each so-many-th step of a run
+        keep: at most so many of each agent
+    """
+    from agent_plugins.observe import checkpoints as reading
+
+    if every < 1 or keep < 1:
+        raise UsageError("--every and --keep are at least 1", hint="--every 5 --keep 10")
+    store = _store(command)
+    named = [_known(command, ref)[1] for ref in run]
+    runs = named or (store.runs(None, agent or None) if store is not None else [])
+    read = (reading.checkpoints(store.events(each.id), each.agent, every) for each in runs) if store is not None else ()
+    found = reading.newest((one for rows in read for one in rows), keep)
+    return Answer(reading.as_text(found), [{**each.data(), "created_at": _moment(each.created_at)} for each in found])
+
+
 def _width(command: Command) -> int:
     """Return the width of a terminal, COLUMNS, or 100."""
     given = command.settings.environment.get("COLUMNS", "")
@@ -239,22 +272,37 @@ def _width(command: Command) -> int:
 def _arriving(store: Store, run: str, timeout: float | None, *, idle: bool = False) -> Iterator[list[Event]]:
     """Yield a run's events as they are written, until it has ended; with `idle` also nothing, while nothing happens."""
     deadline = None if timeout is None else time.monotonic() + timeout
-    last, ended = 0, False
+    last, quiet = 0, time.monotonic()
+    edge: Event | None = None
     while True:
         more = store.since(last, run)
         for last, event in more:  # noqa: B007 - `last` is where the next look begins
-            ended = event.kind == "run.finished" or (ended and event.kind != "run.started")
+            edge = event if event.kind in {"run.started", "run.finished"} else edge
         if more or idle:
             yield [event for _, event in more]
         if more:
+            quiet = time.monotonic()
             continue
-        if ended:
+        if edge is not None and edge.kind == "run.finished":
             return
+        if time.monotonic() - quiet >= GRACE and (why := _stopped(edge)):
+            raise Failed(f"run {run} {why}", hint=f"agent-log resume {run}")
         if deadline is not None and time.monotonic() >= deadline:
             raise DeadlineError(
                 f"run {run} has not ended within {timeout:g} s", hint="it may go on, or have been killed: agent-log resume"
             )
         time.sleep(POLL)
+
+
+def _stopped(start: Event | None) -> str:
+    """Return why a run that has not ended does not go on by itself; "" where it may, or where that cannot be known."""
+    from agent_core import lineage
+
+    if start is None or start.kind != "run.started":
+        return ""
+    if "fork_at" in start.data:
+        return "is a fork that nobody has begun"
+    return "has not ended, and its process is gone" if lineage.is_gone(start.data.get("lineage")) else ""
 
 
 def _tell(event: Event, command: Command) -> None:
@@ -547,15 +595,26 @@ def _source(store: Store, run: Run) -> str:
 
 
 def _again(command: Command, agent: str, source: str, flag: str, run: str) -> Answer:
-    """Hand over to the run's own agent, which writes the result itself."""
-    passed = [flag, run, "--no-stdin"]
-    passed += [f"--{name}" for name in ("json", "jsonl", "quiet", "debug") if command.flag(name)]
-    if command.flag("data_dir"):
-        passed.append(f"--data-dir={command.flag('data_dir')}")
+    """Hand over to the run's own agent, with the flags that every agent has; it writes the result itself."""
+    passed = [flag, run, "--no-stdin", *(f"--{name}" for name in ("json", "jsonl", "debug") if command.flag(name))]
+    passed += [word for option in AGENT_OPTIONS if option.setting for word in _written(option, command.flag(option.field))]
     module = _module(agent, source)
     status = _program(agent, passed) if module is None else _main(module, passed)
     command.out.done = True
     return Answer("", status=status)
+
+
+def _written(option: Option, value: Any) -> list[str]:
+    """Return a flag as the command line had it; nothing for one that was not given."""
+    if value is None or value is False:
+        return []
+    if not option.takes_value:
+        return [f"--{option.name}"]
+    return [f"--{option.name}={_word(option, each)}" for each in (value if option.repeat else (value,))]
+
+
+def _word(option: Option, value: Any) -> str:
+    return f"{value[0]:g}/{_UNITS[value[1]]}" if option.kind == "rate" else str(value)
 
 
 def _main(module: Any, argv: Sequence[str]) -> int:
@@ -592,7 +651,7 @@ def _module(agent: str, source: str) -> Any:
     module = module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
-    return module
+    return module if hasattr(module, "main") else None  # a run that a plugin made for itself has no command of its own
 
 
 def _program(agent: str, argv: Sequence[str]) -> int:
@@ -609,7 +668,8 @@ def _program(agent: str, argv: Sequence[str]) -> int:
 
 
 COMMANDS = (
-    list_, show, follow, status, timeline, export, pipeline, cost, metrics, audit, alerts, limits, replay, resume, fork,
+    list_, show, follow, status, timeline, checkpoints, export, pipeline, cost, metrics, audit, alerts, limits, replay, resume,
+    fork,
 )  # fmt: skip
 
 agent = Agent(

@@ -9,14 +9,10 @@ The name is lower-case words joined by dashes. Nothing that exists is ever overw
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from agent_core import Agent, ToolError, tool
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from agent_core import Agent
+from agent_core.errors import Failed, UsageError
 
 NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 AGENT = '''"""{name} - {purpose}.
@@ -58,28 +54,30 @@ HELLO!
 """
 
 
-@tool
-def agent_new(spec: str) -> str:
+def create(name: str, purpose: list[str]) -> str:
     """Write a new agent into the checkout around the working directory.
 
     Args:
-        spec: the name, then in a few words what the agent is for.
+        name: lower-case words joined by dashes.
+        purpose: in a few words what the agent is for.
     """
-    name, _, purpose = spec.strip().partition(" ")
     stem = _stem(name)
     root = _checkout(Path.cwd())
     files = {root / "agents" / f"{stem}.py": AGENT, root / "tests" / "agents" / f"{stem}.md": TRANSCRIPT}
     taken = [path.relative_to(root).as_posix() for path in files if path.exists()]
     if taken:
-        raise ToolError(f"{taken[0]} exists already; nothing was written")
+        raise Failed(f"{taken[0]} exists already; nothing was written", hint="choose another name")
     project = root / "pyproject.toml"
     commands = _with_command(project.read_text("utf-8"), name, stem)
-    purpose = _one_line(purpose) or f"a new agent (say here what {name} is for)"
-    for path, text in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text.replace("{name}", name).replace("{purpose}", purpose))
-    project.write_text(commands, "utf-8")
+    about = _one_line(" ".join(purpose)) or f"a new agent (say here what {name} is for)"
+    try:
+        for path, text in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text.replace("{name}", name).replace("{purpose}", about))
+        project.write_text(commands, "utf-8")
+    except OSError as error:
+        raise Failed(f"cannot write {error.filename}: {error.strerror}", hint="is the checkout yours?") from None
     lines = [path.relative_to(root).as_posix() for path in files]
     return "\n".join([*(f"wrote {line}" for line in lines), f"try: scripts/run {name} --tool shout hello"])
 
@@ -89,7 +87,7 @@ def _stem(name: str) -> str:
     from keyword import iskeyword
 
     if len(name) > 40 or not NAME.fullmatch(name) or iskeyword(name):
-        raise ToolError(f"{name[:60]!r} is no name for an agent (lower-case words joined by dashes, such as size-of)", "invalid")
+        raise UsageError(f"{name[:60]!r} is no name for an agent", hint="lower-case words joined by dashes, such as size-of")
     return name.replace("-", "_")
 
 
@@ -97,16 +95,16 @@ def _checkout(here: Path) -> Path:
     for folder in (here, *here.parents):
         if (folder / "agents" / "__init__.py").is_file() and (folder / "pyproject.toml").is_file():
             return folder
-    raise ToolError("this is no checkout (no folder here or above has agents/ and pyproject.toml)", "not_found")
+    raise Failed("this is no checkout", hint="no folder here or above has agents/ and pyproject.toml")
 
 
 def _with_command(text: str, name: str, stem: str) -> str:
     """Return pyproject.toml with one more console script at the end of its table."""
     table = re.search(r"^\[project\.scripts\]\n(?:[^\[\n][^\n]*\n)*", text, re.MULTILINE)
     if table is None:
-        raise ToolError("pyproject.toml has no [project.scripts]", "not_found")
+        raise Failed("pyproject.toml has no [project.scripts]", hint="add the table")
     if re.search(rf'^"?{name}"? *=', table[0], re.MULTILINE):
-        raise ToolError(f"pyproject.toml has a command {name} already; nothing was written")
+        raise Failed(f"pyproject.toml has a command {name} already; nothing was written", hint="choose another name")
     return f'{text[: table.end()]}{name} = "agents.{stem}:main"\n{text[table.end() :]}'
 
 
@@ -117,19 +115,14 @@ def _one_line(text: str) -> str:
 
 agent = Agent(
     __doc__,
-    tools=[agent_new],
+    stdin="none",
+    commands=[create],
+    default="create",
     examples=["agent-new tally answer questions about the size of a text"],
     tags=["scaffold", "development"],
     when_to_use="Somebody wants to write a new agent in this repository.",
 )
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Be the command line: words are the name and the purpose, for the one tool there is."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    named = any(not word.startswith("-") for word in words) and words != ["__schema"]
-    agent.main(["--tool", "agent_new", *words] if named else words)
-
+main = agent.main
 
 if __name__ == "__main__":
     main()

@@ -19,6 +19,7 @@ agent = Agent(
     tools=[
         text.uppercase, text.lowercase, text.titlecase, text.reverse, text.reverse_lines, text.wordcount, text.linecount,
         text.charcount, text.replace, text.sort_lines, text.unique_lines, text.number_lines, text.trim, text.squeeze,
+        text.echo,
     ],
     examples=["echo hello | text-processor make this uppercase", "text-processor --tool reverse 'abc'"],
     tags=["text", "transform", "count"],

@@ -57,6 +57,17 @@ def test_each_turn_knows_what_was_said_before(chat, fake_api):
     assert said(fake_api.requests()[1]) == [("user", "one"), ("assistant", "first"), ("user", "two")]
 
 
+def test_files_open_the_conversation_and_are_part_of_what_was_said(chat, fake_api, tmp_path):
+    (tmp_path / "notes.txt").write_text("buy milk")
+    fake_api.script("first", "second")
+    done = chat(*openai("-f", "notes.txt"), stdin=b"one\ntwo\n", env=fake_api.env())
+    first, second = (said(request) for request in fake_api.requests())
+
+    assert (done.returncode, done.stdout) == (0, b"first\nsecond\n")
+    assert "buy milk" in first[0][1]
+    assert second == [first[0], ("assistant", "first"), ("user", "two")]
+
+
 def test_a_session_is_kept_between_processes_and_continue_finds_it(chat, fake_api):
     fake_api.script("first", "second", "third")
     chat(*openai("--session", "s1"), stdin=b"one\n", env=fake_api.env())

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+import agent_providers
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, str(Path(__file__).with_name("small_agent.py"))]
 
@@ -150,7 +152,12 @@ def test_a_json_object_fills_the_parameters_and_anything_else_the_sole_one(small
         (["--agent-schema=mpc"], 2, "mcp"), (["--temperature", "9", "x"], 2, "more than 2"), (["-f", "/no/such", "x"], 66, "cannot read /no/such"),
         (["-f", ".", "x"], 65, "is a folder"), (["--attach", "/dev/null", "x"], 65, "no image"), (["--in", "json", "x", "-"], 65, "not JSON"),
         (["--pattern", "nope", "x"], 2, "nope"), (["--continue", "x"], 2, "no session"), (["--profile", "x", "y"], 2, "no profile"),
-        (["--tool", "swap", "bare"], 2, "JSON object"), (["--resume", "last", "words"], 2, "own input"), (["--provider", "openai", "x"], 78, "OPENAI_API_KEY"),
+        (["--allow", "shel:ls", "x"], 2, "did you mean shell?"), (["--deny", "netwrk", "x"], 2, "did you mean network?"),
+        (["--resume", "last", "--replay", "last"], 2, "exclude each other"), (["--chat", "--dry-run"], 2, "--chat and --dry-run"),
+        (["--tool", "uppercase", "--resume", "last", "x"], 2, "exclude"), (["--lines", "--records"], 2, "--lines and --records"),
+        (["--tool", "uppercase", "x", "-f", "/dev/null"], 2, "no parameter left"), (["--resume", "last", "-f", "x"], 2, "own input"),
+        (["--replay", "", "x"], 2, "--replay: '' is no name"), (["--session=", "x"], 2, "--session: ''"),
+        (["--workspace", "nope", "x"], 2, "nope is no folder"), (["--tool", "swap", "bare"], 2, "JSON object"), (["--resume", "last", "words"], 2, "own input"), (["--provider", "openai", "x"], 78, "OPENAI_API_KEY"),
     ],
 )  # fmt: skip
 def test_a_failure_prints_nothing_on_stdout_and_one_clear_line_on_stderr(small, args, status, says):
@@ -163,12 +170,29 @@ def test_a_failure_prints_nothing_on_stdout_and_one_clear_line_on_stderr(small, 
     assert says in lines[0]
 
 
+def test_a_folder_that_was_deleted_beneath_it_is_said_to_be_gone(tmp_path):
+    (tmp_path / "gone").mkdir()
+    shell = ["/bin/sh", "-c", 'rmdir "$PWD"; exec "$@"', "sh", *PROGRAM]
+    done = subprocess.run([*shell, "x"], cwd=tmp_path / "gone", env=environment(), capture_output=True, check=False)
+
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.startswith(b"small: there is no working directory")
+
+
 def test_bytes_that_are_not_utf8_are_65_for_a_tool_and_no_trouble_for_an_answer(small, script):
     done = small("--tool", "uppercase", stdin=b"\xff\xfea")
 
     assert (done.returncode, done.stdout) == (65, b"")
     assert done.stderr == b"small: stdin is not UTF-8 (convert it, for example with iconv)\n"
     assert small(*script("fine"), "sum up", stdin=b"\xff\xfea\x00").stdout == b"fine\n"
+
+
+def test_a_tools_input_may_stand_in_a_file(small, tmp_path):
+    (tmp_path / "notes.txt").write_text("buy milk\n")
+
+    assert small("--tool", "uppercase", "-f", "notes.txt").stdout == b"BUY MILK\n"
+    assert small("--tool", "uppercase", "--file=-", stdin=b"x").stdout == b"X\n"
+    assert small("--tool", "swap", '{"old": "milk"}', "-f", "notes.txt").stdout == b"buy \n"
 
 
 def test_a_tools_result_is_printed_whole_whatever_its_size(small):
@@ -266,8 +290,11 @@ def test_tools_and_models_are_listed_as_text_and_as_data(small):
         "uppercase",
         "swap",
     ]
-    assert b"openai:" in small("--list-models").stdout
-    assert one_record(small("--list-models", "--json"))["data"]["structuredContent"]
+    rows = one_record(small("--list-models", "--json"))["data"]["structuredContent"]
+    listed = small("--list-models").stdout.decode()
+    assert len(listed.splitlines()) == len(rows)
+    assert set(agent_providers.names()) - {"openai-responses"} <= {row["vendor"] for row in rows}
+    assert all(f"\n{name}  " in listed for name in ("azure", "ollama", "scripted", "offline"))
 
 
 # --- records
@@ -402,6 +429,13 @@ def test_a_closed_stderr_costs_nothing(small):
     assert (done.returncode, done.stdout) == (0, b"X\n")
 
 
+def test_a_file_is_found_by_the_bytes_of_its_name_whatever_the_locale(small, tmp_path):
+    (tmp_path / "grüße.txt").write_text("hallo")
+    done = small("--tool", "uppercase", "-f", "grüße.txt", env={"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"})
+
+    assert (done.returncode, done.stdout) == (0, b"HALLO\n")
+
+
 def test_output_is_utf8_whatever_the_locale(small):
     for locale in ("C", "POSIX", "de_DE.ISO-8859-1"):
         done = small("--tool", "uppercase", "naïve", env={"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"})
@@ -517,13 +551,18 @@ def test_escape_sequences_of_a_model_never_reach_a_terminal_and_pass_untouched_i
     assert "\x1b]0;" not in shown
     assert "\x07" not in shown
     assert "a␛]0;owned␇bred<U+202E>" in shown
+    _, shown = on_terminal("--json", "--tool", "uppercase", "\x9b\u202e\U000e0041x", cwd=tmp_path)
+    record = next(line for line in shown.splitlines() if line.startswith("{"))
+    assert not {"\x9b", "\u202e", "\U000e0041"} & set(record)
+    assert json.loads(record)["data"]["output"] == "\x9b\u202e\U000e0041X"
 
 
 def test_markdown_is_shown_as_such_on_a_terminal_and_untouched_with_no_color(script, tmp_path):
     flags = script("# Title\n\nsome **bold** text")
 
     assert "\x1b[1m" in on_terminal(*flags, "x", cwd=tmp_path)[1]
-    assert "# Title\r\n\r\nsome **bold** text" in on_terminal(*flags, "x", cwd=tmp_path, env={"NO_COLOR": "1"})[1]
+    for env in ({"NO_COLOR": "1"}, {"COLUMNS": "0"}):
+        assert "# Title\r\n\r\nsome **bold** text" in on_terminal(*flags, "x", cwd=tmp_path, env=env)[1]
 
 
 def test_help_on_a_terminal_is_rich_and_names_every_flag(tmp_path):

@@ -123,6 +123,9 @@ def test_an_error_is_one_line_and_its_status(memo):
         (("count", "--kind", "long"), "count has no flag --kind"),
         (("add", "x", "--kind", "medium"), "one of long, short"),
         (("list", "extra"), "list takes no word 'extra'"),
+        (("list", "--dry-run"), "list takes no --dry-run"),
+        (("list", "-f", "notes.txt"), "list takes no --file"),
+        (("list", "--chat"), "holds no conversation"),
         (("add", "x", "--importance", "much"), "is not a number"),
     ],
 )

@@ -150,6 +150,19 @@ def test_an_address_that_only_looks_like_this_machine_is_left_out(place, url):
     assert place(project=f'base_url = "{url}"').base_url == ""
 
 
+def test_what_is_forbidden_adds_up_and_no_layer_takes_it_back(place):
+    made = place(
+        {"deny": ("network",)},
+        {"AGENT_DENY": "secret"},
+        user='deny = ["shell"]\nconfirm = ["network"]',
+        project="deny = []\nconfirm = []",
+    )
+
+    assert made.deny == ("shell", "secret", "network")
+    assert made.confirm == ("network",)
+    assert made.origins["deny"].endswith("config.toml, env AGENT_DENY, flag --deny")
+
+
 def test_a_trusted_project_may_set_everything(place, tmp_path):
     project = str(tmp_path / "project")
 
@@ -236,3 +249,9 @@ def test_relative_xdg_folders_are_ignored_and_paths_are_absolute(tmp_path):
 
     assert made.data_dir == "/h/.local/share/agents"
     assert made.workspace == os.path.join(tmp_path, "w")
+
+
+@pytest.mark.parametrize("home", ["rel", "~"])
+def test_without_a_home_nothing_is_kept_where_the_command_happens_to_stand(home):
+    assert config.data_dir({"HOME": home}) == "/nonexistent/.local/share/agents"
+    assert config.data_dir({"HOME": home, "XDG_DATA_HOME": "/data"}) == "/data/agents"

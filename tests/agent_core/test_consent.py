@@ -98,6 +98,15 @@ def test_a_yes_on_the_terminal_permits_this_one_call(place):
     assert 'Allow save {"path":"notes.txt","text":"new"}?' in shown
 
 
+def test_the_time_that_a_person_takes_is_not_the_tools(place):
+    on_a_terminal(place, b"yes\r", "--data-dir", "kept")
+    store = open_store(place / "kept" / "agents.db")
+    (event,) = store.of_kind("tool.finished", "writer")
+
+    assert event.data["error"] is None
+    assert event.data["wall_ms"] < 300
+
+
 @pytest.mark.parametrize("typed", [b"no\n", b"y\n", b"\n", b"yes please\n"])
 def test_anything_but_the_whole_word_is_a_no(place, typed):
     status, _ = on_a_terminal(place, typed)
@@ -132,6 +141,13 @@ def parked(place):
     return open_store(running.store_path(config.load({})))
 
 
+def test_a_run_that_is_not_recorded_cannot_wait_for_anybody(place):
+    done = run(place, "--ask", "park", "--data-dir", "/dev/full", "go")
+
+    assert (done.returncode, done.stdout) == (78, "")
+    assert "not recorded, so nobody could resume it" in done.stderr.splitlines()[-1]
+
+
 def test_a_parked_call_is_made_once_a_person_approves(place):
     store = parked(place)
     name = waiting.answer(store, "last", "yes")
@@ -148,6 +164,17 @@ def test_a_parked_call_that_is_denied_is_told_to_the_model(place):
 
     assert run(place, "--resume", name).returncode == 77
     assert not (place / "notes.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "written"), [("no", 77, None), ({"arguments": {"path": "o.txt", "text": "x"}}, 0, "o.txt")]
+)
+def test_what_a_person_decided_holds_though_the_resumed_run_is_granted_it(place, answer, status, written):
+    name = waiting.answer(parked(place), "last", answer)
+
+    assert run(place, "--resume", name, "--allow", "file-write:.").returncode == status
+    assert not (place / "notes.txt").exists()
+    assert written is None or (place / written).read_text() == "x"
 
 
 def test_a_parked_call_can_be_approved_with_other_arguments_which_are_judged_anew(place):
@@ -182,10 +209,16 @@ def look(path: str) -> str:
     return path
 
 
-@tool(needs={"network": "url"}, open_world=True)
+@tool(needs={"network": "url"}, read_only=True, open_world=True)
 def fetch(url: str, method: str = "GET") -> str:
     """Fetch."""
     return url + method
+
+
+@tool(needs={"network": "url"}, open_world=True)
+def send(url: str, text: str) -> str:
+    """Send."""
+    return url + text
 
 
 @tool(needs={"database-write": "path"})
@@ -229,10 +262,13 @@ def test_a_call_brings_the_labels_of_what_it_reads(tmp_path, function, arguments
     [
         (fetch, {"url": "http://example.org"}, ["network:example.org"], False),
         (fetch, {"url": "http://example.org", "method": "POST"}, ["network:example.org"], True),
+        (send, {"url": "http://example.org", "text": "x"}, ["network:example.org"], True),
         (fetch, {"url": "http://example.org"}, ["network"], True), (fetch, {"url": "http://a.example.org"}, ["network:*.example.org"], True),
         (insert, {"path": "x.db"}, ["database-write"], True), (put, {"path": "in.txt"}, ["file-write"], False),
         (put, {"path": "/opt/x"}, ["file-write"], True), (put, {"path": ".git/hooks/pre-commit"}, ["file-write"], True),
         (command, {"command": "ls"}, ["shell"], False), (command, {"command": "ls"}, ["shell", "network"], True),
+        (command, {"command": "ls"}, ["shell", "file-write:/opt"], True), (command, {"command": "ls"}, ["shell", "file-write:."], True),
+        (command, {"command": "ls"}, ["shell", "file-write:new.txt"], False), (command, {"command": "ls"}, ["shell", "file-write:.envrc"], True),
         (command, {"command": "ls"}, ["shell", "unconfined"], True), (anywhere, {}, [], True), (look, {"path": "/etc/hosts"}, ["file-read"], False),
     ],
 )  # fmt: skip
@@ -266,6 +302,54 @@ def test_a_run_that_read_a_private_file_cannot_send_it_away_even_with_yes(tmp_pa
 
     assert done.returncode == 77
     assert "untrusted text and private data" in done.stderr
+
+
+def test_what_a_person_changed_a_call_to_is_what_is_recorded_and_what_the_run_has_seen(tmp_path, run_agent, clean_environment):
+    secret = clean_environment / "private.txt"
+    secret.write_text("mine")
+    work = tmp_path / "work"
+    work.mkdir()
+    calls = [("file_read", {"path": "notes.txt"}), ("http_fetch", {"url": "http://example.org/?q=mine"})]
+    lines = [{"tool_calls": [{"name": name, "arguments": arguments}]} for name, arguments in calls]
+    (work / "s.jsonl").write_text("\n".join(json.dumps(line) for line in [*lines, "done"]))
+    allowed = ("--script", "s.jsonl", "--allow", "network")
+    assert run_agent("assistant", *allowed, "--ask", "park", "go", cwd=work).returncode == 5
+    store = open_store(running.store_path(config.load({}, config.environ())))
+    name = waiting.answer(store, "last", {"arguments": {"path": str(secret)}})
+    assert run_agent("assistant", *allowed, "--ask", "park", "--resume", name, cwd=work).returncode == 5
+    waiting.answer(store, name, "yes")
+    done = run_agent("assistant", *allowed, "--ask", "never", "--resume", name, cwd=work)
+
+    assert done.returncode == 77
+    assert "untrusted text and private data" in done.stderr
+    begun = [event.data["arguments"] for event in store.events(name) if event.kind == "tool.started"]
+    assert begun == [{"path": str(secret), "offset": 1, "limit": 0}]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_conversation_has_seen_what_its_turns_had_seen(tmp_path, run_agent, clean_environment, kept):
+    secret = clean_environment / "private.txt"
+    secret.write_text("mine")
+    work = tmp_path / "work"
+    work.mkdir()
+    read, tell = ("file_read", {"path": str(secret)}), ("http_fetch", {"url": "http://example.org/?q=mine"})
+    first, second = ({"tool_calls": [{"name": name, "arguments": arguments}]} for name, arguments in (read, tell))
+    flags = ("--allow", "file-read", "--allow", "network", "--yes", "--ask", "never", "--json")
+    if kept:
+        for number, line in enumerate((first, second)):
+            (work / f"{number}.jsonl").write_text(f'{json.dumps(line)}\n"done"\n')
+            done = run_agent("assistant", "--session", "s", "--script", f"{number}.jsonl", *flags, "go", cwd=work)
+        last = json.loads(done.stdout)
+    else:
+        (work / "s.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in (first, "done", second, "done")))
+        done = run_agent("assistant", "--chat", "--script", "s.jsonl", *flags, "--jsonl", stdin="go\ngo on\n", cwd=work)
+        last = [json.loads(line) for line in done.stdout.splitlines() if '"agentpipe.item"' in line][-1]
+
+    assert last["data"]["exit"] == 77
+    assert "untrusted text and private data" in last["data"]["error"]["detail"]
+    assert last["data"]["provenance"] == [
+        {"ref": "session:s" if kept else "conversation", "trust": "untrusted", "labels": ["private"]}
+    ]
 
 
 def test_labels_are_inherited_from_the_caller_and_unknown_words_are_not():

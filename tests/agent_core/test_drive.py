@@ -1,6 +1,7 @@
 """Both trampolines against a real server that misbehaves: the same outcome, in time."""
 
 import asyncio
+import signal
 import socket
 import threading
 import time
@@ -9,9 +10,9 @@ import pytest
 
 from agent_core import connections, drive
 from agent_core.effects import Ask
-from agent_core.errors import AuthError, BadReply, CallTimeout, ConfigError, RateLimited, ServerError, TransportError
+from agent_core.errors import AuthError, BadReply, CallTimeout, ConfigError, DeadlineError, RateLimited, ServerError, TransportError
 from agent_core.messages import user
-from agent_core.ops import Completed, Http, Spawn
+from agent_core.ops import Completed, Http, Sleep, Spawn
 from agent_core.provider import Provider, Request
 from agent_providers.openai_chat import codec
 
@@ -115,6 +116,37 @@ def test_many_requests_share_connections(fake_api, run):
     assert run(program()) == ["x"] * 5
 
 
+def test_a_program_that_only_computes_is_stopped_soon_after_the_deadline():
+    ended = []
+
+    def stubborn():
+        try:
+            while True:
+                try:
+                    sum(range(1000))
+                except Exception:  # noqa: BLE001, S112 - as careless code does
+                    continue
+        finally:
+            ended.append("cleaned up")
+        yield
+
+    began = time.monotonic()
+    with pytest.raises(DeadlineError):
+        drive.run(stubborn(), lambda event: None, began + 0.1)
+
+    assert 0.1 < time.monotonic() - began < 0.1 + drive.WRAP_UP + 2
+    assert ended == ["cleaned up"]
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_a_program_may_come_to_its_end_after_the_deadline():
+    def late():
+        yield Sleep(0.15)
+        return "partial"
+
+    assert drive.run(late(), lambda event: None, time.monotonic() + 0.05) == "partial"
+
+
 def test_off_the_main_thread_a_program_runs_all_the_same(fake_api):
     fake_api.script("from a thread")
     box = []
@@ -138,13 +170,11 @@ def test_a_program_that_overruns_is_killed_with_its_children(run, tmp_path):
     mark = tmp_path / "late"
 
     def program():
-        try:
-            yield Spawn(["sh", "-c", f"(sleep 1; touch {mark}) & sleep 30"], deadline=time.monotonic() + 0.2)
-        except Exception as error:  # noqa: BLE001 - any outcome is looked at
-            return error
+        return (yield Spawn(["sh", "-c", f"(sleep 1; touch {mark}) & echo begun; sleep 30"], deadline=time.monotonic() + 0.5))
 
     began = time.monotonic()
-    assert run(program()).status == 124
+    done = run(program())
+    assert (done.stopped, done.stdout) == ("timeout", b"begun\n")
     assert time.monotonic() - began < 5
     time.sleep(1.2)
     assert not mark.exists()

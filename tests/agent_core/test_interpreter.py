@@ -1,13 +1,15 @@
 """The engine: effects to outcomes, journal, guards, tool calls, limits. No network: providers answer from a list."""
 
 import asyncio
+import contextlib
 import time
 
 import pytest
 
 from agent_core import drive, guards
-from agent_core.effects import Act, All, Ask, Note
+from agent_core.effects import Act, All, Ask, Call, Note
 from agent_core.errors import (
+    BudgetLimit,
     ContractError,
     DeadlineError,
     DivergedError,
@@ -20,6 +22,7 @@ from agent_core.errors import (
 from agent_core.events import OUTCOMES
 from agent_core.interpreter import interpret
 from agent_core.messages import ToolCall, ToolResult, assistant, user
+from agent_core.ops import Sleep
 from agent_core.provider import Capabilities, Provider, Reply, Usage
 from agent_core.run import Run
 from agent_core.task import Task
@@ -340,6 +343,43 @@ def test_all_without_enough_raises_the_first_error_and_cancels_the_others():
         go(pattern(), run_with((), tools=nap_tools()))
     assert time.monotonic() - began < 2
     assert log == []
+
+
+class Carrier:
+    """An agent that answers after a while, or fails."""
+
+    def __init__(self, name, seconds, error=None):
+        self.name, self.seconds, self.error = name, seconds, error
+
+    def program(self, message, run, prefix):
+        yield Sleep(self.seconds)
+        if self.error is not None:
+            raise self.error
+        return message
+
+
+@pytest.mark.parametrize(
+    ("first", "enough", "cause"),
+    [
+        (None, 1, "enough"), (ContractError("no"), None, "failed_dependency"), (BudgetLimit("spent"), None, "budget"),
+        (DeadlineError("late"), None, "timeout"),
+    ],
+)  # fmt: skip
+def test_a_called_agent_that_is_stopped_is_told_of_with_the_reason(first, enough, cause):
+    def within(carrier):
+        return (yield Call(carrier, "hello"))
+
+    def pattern():
+        yield All([Call(Carrier("quick", 0.01, first), "hi"), within(Carrier("slow", 30))], enough=enough)
+
+    recorder = Recorder()
+    with contextlib.suppress(ContractError, BudgetLimit, DeadlineError):
+        drive.run(interpret(pattern(), run_with(())), recorder)
+    stopped = [event for event in recorder.events if event.kind == "call.failed" and event.data["agent"] == "slow"]
+
+    assert [(event.path, event.data["error"]["code"], event.data["error"]["cause"]) for event in stopped] == [
+        ("0.1.0", "cancelled", cause)
+    ]
 
 
 def test_all_with_a_limit_never_runs_more_than_that_at_a_time():

@@ -74,7 +74,7 @@ def test_an_unknown_flag_names_the_nearest_ones():
         (["--model"], "--model needs a value"), (["--json=1"], "--json takes no value"), (["-jx"], "no flag -x"),
         (["--color=red"], "no 'red'"), (["--temperature", "3"], "more than 2"), (["--max-steps", "0"], "less than 1"),
         (["--temperature", "nan"], "is not a number"), (["--timeout", "soon"], "is not seconds"), (["--budget", "-1"], "is not an amount"),
-        (["--max-steps", "9" * 40], "is not a whole number"), (["--rate", "0/s"], "is not a number per s"), (["--file", ""], "is not a path"),
+        (["--max-steps", "9" * 40], "is not a whole number"), (["--rate", "0/s"], "is not a number per s"), (["--rate", "20"], "such as 60/min"), (["--file", ""], "is not a path"),
         (["--mcp"], "no flag --mcp"), (["--serve"], "no flag --serve"), (["--daemon"], "no flag --daemon"),
     ],
 )  # fmt: skip
@@ -90,7 +90,7 @@ def test_a_bad_command_line_says_what_is_wrong(argv, says):
     ("argv", "name", "value"),
     [
         (["--timeout", "1.5"], "timeout", 1.5), (["--timeout", "2m"], "timeout", 120.0), (["--timeout", "50ms"], "timeout", 0.05),
-        (["--budget", "$0.25"], "budget", Decimal("0.25")), (["--rate", "5/s"], "rate", (5.0, 1.0)), (["--rate", "60"], "rate", (60.0, 60.0)),
+        (["--budget", "$0.25"], "budget", Decimal("0.25")), (["--rate", "5/s"], "rate", (5.0, 1.0)), (["--rate", "60/h"], "rate", (60.0, 3600.0)),
         (["--agent-schema"], "agent_schema", "card"), (["--agent-schema=mcp"], "agent_schema", "mcp"),
         (["--allow", "a", "--allow=b"], "allow", ("a", "b")), (["-fx"], "file", ("x",)), (["--in", "json"], "input_format", "json"),
     ],

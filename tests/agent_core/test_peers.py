@@ -15,7 +15,7 @@ import pytest
 
 from agent_core import catalogue, config, drive, errors, guards, ledger, peers
 from agent_core.effects import All, Call
-from agent_core.interpreter import DEPTH_LIMIT, interpret
+from agent_core.interpreter import DEPTH_LIMIT, interpret, perform
 from agent_core.members import Member
 from agent_core.ops import Completed
 from agent_core.peers import Executable, Remote
@@ -197,6 +197,17 @@ def test_the_answer_is_text_with_run_status_and_usage_and_the_bill_is_added(run,
         "usage": {"input_tokens": 7, "cached_input_tokens": 1, "output_tokens": 2, "calls": 1, "cost_usd": "0.0003"},
     }  # fmt: skip
     assert (one.totals.calls, one.totals.input_tokens, one.totals.cost) == (1, 7, 3 * 10**8)
+
+
+def test_what_a_peer_had_seen_the_caller_has_seen_and_no_peer_is_trusted_for_saying_so(run, answering):
+    def seen(*provenance):
+        one = run()
+        said = drive.run(perform(Call(answering(result("fine", provenance=list(provenance))), "x"), one, "0"), lambda _event: None)
+        assert said == "fine"
+        return one.totals.seen
+
+    assert seen({"ref": "run:x", "trust": "trusted"}) == {"untrusted"}
+    assert seen({"ref": "run:x", "trust": "trusted", "labels": ["private", "odd"]}, 3, {"labels": 5}) == {"untrusted", "private"}
 
 
 def test_a_verdict_of_no_is_an_answer_and_a_structure_alone_is_its_json(run, answering):

@@ -137,14 +137,20 @@ def test_the_users_file_names_plugins_too(hello, clean_environment):
 
 
 @pytest.mark.skipif(not (BIN and Path(BIN, "assistant").exists()), reason="no built executables (TRANSCRIPT_BIN)")
-def test_a_built_executable_reads_the_plugin_folder(folder, tmp_path):
+def test_a_built_executable_reads_the_plugin_folder_and_has_all_six(folder, tmp_path):
     shutil.copy(EXAMPLE / "agents_hello.py", folder / "hello.py")
     env = {"PATH": os.defpath, "HOME": str(folder.parents[2]), "AGENT_PLUGINS": "hello"}
-    done = subprocess.run(
-        [f"{BIN}/assistant", "--tool", "greet", "Ada"], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
-    )
 
-    assert done.stdout == "Hello, Ada!\n", done.stderr
+    def run(*words):
+        line = [str(Path(BIN, "assistant").absolute()), *words]
+        return subprocess.run(line, env=env, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+
+    assert run("--tool", "greet", "--greeting", "Moin", "Ada").stdout == "Moin, Ada!\n"
+    assert run(*calls(tmp_path, "Ada", "Bob"), "--greeting", "Moin", "--most-greetings", "1", "greet").returncode == 76
+    done = run("-q", "--provider", "parrot", "--pattern", "twice", "--count-events", "kinds", "hello there")
+    assert done.stdout == "Again: hello there\n", done.stderr
+    assert (tmp_path / "kinds").read_text().split()[-1] == "run.finished"
+    assert "hello (file)" in run("--plugins").stdout
 
 
 def test_from_the_plugin_folder_all_six_are_there_too(from_folder, tmp_path):
@@ -157,6 +163,18 @@ def test_from_the_plugin_folder_all_six_are_there_too(from_folder, tmp_path):
     assert from_folder("--tool", "greet", "Ada", AGENT_PLUGINS="*").stdout == "Hello, Ada!\n"
     assert "hello (file)" in from_folder("--plugins").stdout
     assert "hello (off: file, not in plugins)" in from_folder("--plugins", AGENT_PLUGINS="").stdout
+
+
+def test_a_pattern_that_computes_for_ever_ends_with_the_timeout_and_its_run_is_recorded(run_agent, folder):
+    body = "from agent_core.plugins import hookimpl\ndef spin(task):\n    while True: pass\n    yield\n@hookimpl\ndef agent_patterns(): return {'spin': spin}\n"
+    (folder / "spins.py").write_text(body)
+    done = run_agent(
+        "assistant", "--provider", "offline", "--pattern", "spin", "--timeout", "0.3", "hi", env={"AGENT_PLUGINS": "spins"}
+    )
+
+    assert (done.returncode, done.stdout) == (124, "")
+    assert done.stderr == "assistant: the deadline passed (raise --timeout)\n"
+    assert "124" in run_agent("agent-log", "list").stdout
 
 
 # --- places

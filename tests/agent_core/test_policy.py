@@ -19,6 +19,7 @@ from agent_core.errors import UsageError
 from agent_core.policy import (
     Policy,
     authority,
+    canonical,
     decide,
     host_of,
     is_private_name,
@@ -258,6 +259,15 @@ def test_custom_capabilities_and_databases_are_denied_until_granted(work):
     assert decide(policy(work, "deploy:staging"), ship, arguments).rule == "--allow database-write:main.db"
     assert decide(policy(work, "deploy:stag*", "database-write:."), ship, arguments) is None
     assert decide(policy(work, "deploy:prod", "database-write:."), ship, arguments) is not None
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("FileRead:a", "file-read:a"), ("FILE_WRITE", "file-write"), ("Network:x", "network:x"), ("DatabaseRead", "database-read"),
+     ("DatabaseWrite:d", "database-write:d"), ("ShellExec:git", "shell:git"), ("SecretAccess:K", "secret:K"), ("net", "network"), ("Calendar:a", "calendar:a")],
+)  # fmt: skip
+def test_a_capability_may_be_written_as_people_write_it(written, meant):
+    assert canonical(written) == meant
 
 
 def test_a_need_without_parameter_wants_the_whole_capability(work):

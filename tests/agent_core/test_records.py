@@ -129,6 +129,28 @@ def test_a_long_answer_goes_to_a_blob_that_the_next_stage_checks_by_its_hash(tmp
         records.read(line)
 
 
+def test_a_stage_that_printed_nothing_hands_on_its_structured_content(tmp_path):
+    rows = [{"text": "x" * records.LINE_LIMIT}]
+    small, empty = (records.line(records.record("result", SOURCE, records.plain_data("", value))) for value in ([{"a": 1}], []))
+    large = records.capped(records.record("result", SOURCE, records.plain_data("", rows)), str(tmp_path))
+
+    assert records.read(small).texts == ('[{"a": 1}]',)
+    assert records.read(empty).texts == ("",)
+    assert json.loads(records.read(large).texts[0]) == rows
+
+
+def test_whatever_makes_a_line_too_long_goes_to_a_blob_and_the_rest_stays(tmp_path):
+    source = records.Source("a", "1", "")
+    large = {"text": "x" * records.LINE_LIMIT}
+    made = records.record("tool", source, {"phase": "started", "arguments": large})
+    data = json.loads(records.capped(made, str(tmp_path)))["data"]
+
+    assert (data["phase"], data["arguments"], data["arguments_blob"]["bytes"]) == ("started", {}, len(json.dumps(large)))
+    assert json.loads((tmp_path / data["arguments_blob"]["sha256"]).read_text()) == large
+    made = records.record("result", source, {"output": "y" * records.LINE_LIMIT, "structuredContent": {"small": 1}})
+    assert json.loads(records.capped(made, str(tmp_path)))["data"]["structuredContent"] == {"small": 1}
+
+
 def test_a_blob_that_cannot_be_kept_costs_the_line_limit_not_the_answer():
     made = records.record("result", SOURCE, records.result_data(RunResult(0, "final", "x" * records.LINE_LIMIT)))
 
@@ -169,6 +191,8 @@ def test_traceparents_keep_the_trace_and_change_the_span():
     [
         (Event("run.started", "r", data={"agent": "a"}), "started"), (Event("delta", "r", data={"text": "x"}), "delta"),
         (Event("delta", "r", data={"thought": "x"}), "thought"), (Event("tool.started", "r", data={"name": "n"}), "tool"),
+        (Event("node.started", "r", data={"node": "n"}), "progress"), (Event("step.planned", "r", data={"steps": []}), "progress"),
+        (Event("call.finished", "r", data={"agent": "a", "wall_ms": 3.0}), "progress"),
         (Event("notice", "r", data={"text": "n"}), "notice"), (Event("model.failed", "r", data={"error": {"message": "m"}}), "notice"),
     ],
 )  # fmt: skip

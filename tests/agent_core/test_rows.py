@@ -63,6 +63,23 @@ def test_rows_go_to_a_model_one_request_each(small, fake_api):
     assert len(fake_api.requests()) == 3
 
 
+def test_files_go_with_every_row_and_what_is_about_one_run_is_refused_before_anything_is_sent(small, fake_api, tmp_path):
+    (tmp_path / "guide.txt").write_text("be kind")
+    fake_api.script("same", "same")
+    flags = ("--lines", "--provider", "openai", "--model", "m", "-f", "guide.txt")
+    done = small(*flags, "judge", stdin=b"a\nb\n", env=fake_api.env())
+
+    assert (done.returncode, done.stdout) == (0, b"same\nsame\n")
+    assert all("be kind" in json.dumps(request["body"]) for request in fake_api.requests())
+    for flag in ("--dry-run", "--show-prompt", "--session=s", "--continue"):
+        refused = small(*flags, flag, "judge", stdin=b"a\n", env=fake_api.env())
+        assert (refused.returncode, refused.stdout) == (2, b""), flag
+        assert flag.partition("=")[0] in refused.stderr.decode()
+    assert small("--in", "lines", "--dry-run", stdin=b"a\n", env=fake_api.env()).returncode == 2
+    assert small("--lines", "--tool", "uppercase", "-f", "guide.txt", stdin=b"a\n").returncode == 2
+    assert len(fake_api.requests()) == 2
+
+
 def test_a_failed_row_costs_one_line_and_status_4_and_the_others_go_on(small):
     rows = b'{"text": "a", "old": "x"}\n{"old": 5}\n{"text": "c", "old": "x"}\n'
     done = small("--lines", "--tool", "swap", stdin=rows)
@@ -141,6 +158,33 @@ def test_rows_come_out_while_the_input_is_still_open_and_an_interrupt_ends_the_s
 
     assert process.returncode == 143
     assert [json.loads(line)["type"] for line in out.splitlines()] == ["agentpipe.result"]
+
+
+def test_a_row_that_stands_in_a_blob_is_read_from_there(small):
+    first = small("--lines", "--jsonl", "--tool", "uppercase", stdin=b"x" * 1_500_000 + b"\nb\n")
+    done = small("--records", "--tool", "uppercase", stdin=first.stdout)
+
+    assert len(first.stdout) < 10_000
+    assert (done.returncode, done.stdout) == (0, b"X" * 1_500_000 + b"\nB\n")
+
+
+def test_a_record_that_an_interrupt_cuts_off_is_made_whole_before_the_one_that_ends_the_stream(tmp_path):
+    process = subprocess.Popen(
+        [*PROGRAM, "--lines", "--jsonl", "--tool", "uppercase"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), cwd=tmp_path,
+    )  # fmt: skip
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write((b"x" * 20_000 + b"\n") * 3)
+    process.stdin.close()
+    process.stdin = None
+    time.sleep(1.0)  # by then the pipe is full, in the middle of the second row
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.1)
+    out, _ = process.communicate(timeout=10)
+
+    assert process.returncode == 143
+    assert [json.loads(line)["type"] for line in out.splitlines()] == ["agentpipe.item"] * 2 + ["agentpipe.result"]
 
 
 def test_an_interrupt_stops_all_rows(tmp_path):

@@ -17,6 +17,7 @@ from agent_core.store import open_store
 from agents import agent_log
 
 ROOT = Path(__file__).resolve().parents[2]
+NOTE_AND_DIE = "import json; from agent_core import lineage; print(json.dumps(lineage.facts()))"
 
 
 @pytest.fixture
@@ -172,6 +173,21 @@ def test_follow_gives_up_at_its_timeout_and_says_so_in_a_record(store, log):
     assert status == 124
     assert last["data"]["stop"] == "timeout"
     assert "has not ended" in problems
+
+
+def test_follow_ends_where_nothing_can_follow_a_fork_nobody_began_and_a_run_whose_process_is_gone(store, log, data_dir):
+    record_run(store, end=False)
+    fork = log("fork", "run1", "--at", "1")[1].strip()
+    status, said, problems = log("follow", fork)
+    assert (status, said.count("\n")) == (1, 2)
+    assert problems == f"agent-log: run {fork} is a fork that nobody has begun (agent-log resume {fork})\n"
+    assert "stopped" in log("status", fork)[1]
+
+    gone = subprocess.run([sys.executable, "-c", NOTE_AND_DIE], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    store.append(Event("run.started", "run2", time=1000.0, data={"agent": "tally", "lineage": json.loads(gone)}))
+    status, _, problems = log("follow", "run2")
+    assert status == 1
+    assert "has not ended, and its process is gone" in problems
 
 
 def test_an_interrupt_ends_follow_the_way_the_signal_would(store, data_dir):
@@ -367,7 +383,7 @@ def test_where_nothing_is_recorded_there_is_no_pipeline_and_no_bill(log, data_di
 
 @pytest.mark.parametrize(
     ("args", "words"),
-    [(["pipeline", "a", "b"], "one RUN"), (["pipeline", "nope"], "no run"), (["cost", "--since", "x"], "--since"), (["cost", "--by", "x"], "no by 'x'"),
+    [(["pipeline", "a", "b"], "one RUN"), (["pipeline", "nope"], "no run"), (["cost", "--since", "x"], "--since"), (["cost", "--by", "x"], "--by: no 'x' (one of agent, model, day)"),
      (["cost", "--at", "1"], "fork"), (["resume", "run1", "--approve", "--deny"], "one decision"), (["resume", "run1", "--deny"], "does not wait")],
 )  # fmt: skip
 def test_a_wrong_use_of_the_newer_commands_is_status_2(store, log, args, words):
@@ -521,6 +537,10 @@ def test_the_first_key_can_be_moved_elsewhere_and_given_back_for_a_check(store, 
     assert (status, said, key.stat().st_mode & 0o777) == (0, f"the key is in {key}: keep it elsewhere\n", 0o600)
     assert (bare[0], bare[1]) == (0, "whole: 5 entries, seals not checked, 1 head from outside fits\n")
     assert "only the chain was followed" in bare[2]
+    (tmp_path / "other").write_text("no key\n")
+    status, said, problems = log("audit", "--verify", "--key", str(tmp_path / "other"))
+    assert (status, said) == (65, "")
+    assert "holds neither a key nor a head" in problems
     assert "seals right" in log("audit", "--verify", "--key", str(key))[1]
     assert log("audit", "--move-key", str(key))[0] == 2
     assert log("audit", "--verify", "--key", str(tmp_path / "nope"))[0] == 66

@@ -243,11 +243,23 @@ def test_a_word_that_nobody_knows_is_a_usage_error_that_names_the_nearest(calls,
     assert "--timeout" in last_line(value, name)
 
 
+def test_rich_help_and_completion_can_be_made_of_every_agents_flags():
+    import typer
+
+    from agent_core import typer_app
+
+    for name in NAMES:
+        agent = import_module(f"agents.{name.replace('-', '_')}").agent
+        made = typer.main.get_command(typer_app.app(name, agent.doc, agent.table(), lambda _values: None))
+        shown = {flag for parameter in made.params for flag in parameter.opts}
+        assert {f"--{option.name}" for option in agent.table()} <= shown, name
+
+
 COMMANDS = [name for name in NAMES if import_module(f"agents.{name.replace('-', '_')}").agent.commands]
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in COMMANDS if name not in {"agent-find", "security-scanner"}]
+    "name", [name for name in COMMANDS if name not in {"agent-find", "agent-new", "security-scanner"}]
 )  # their words may be anything
 def test_a_command_that_nobody_knows_is_a_usage_error_that_names_the_nearest(call, name):
     known = json.loads(call(name, ["--agent-schema"]).out)["capabilities"][0]["name"]
@@ -257,12 +269,30 @@ def test_a_command_that_nobody_knows_is_a_usage_error_that_names_the_nearest(cal
     assert known in last_line(done, name)
 
 
-@pytest.mark.parametrize("name", sorted(set(ASKING) - {"agent-graph", "agent-team"}))
-def test_a_provider_that_nobody_knows_is_a_usage_error_that_names_the_nearest(call, name):
-    done = call(name, [*ASKING[name], "--provider", "ofline"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_provider_that_nobody_knows_is_a_usage_error_that_names_the_nearest_also_where_no_model_is_asked(calls, name):
+    words = DOES.get(name, FAILS[name])[0]
+    plain, second, tool = calls(
+        name, [[*words, "--provider", each] for each in ("ofline", "openai,ofline")] + [["--list-tools", "--provider=ofline"]]
+    )
 
-    assert (done.status, done.out) == (2, b"")
-    assert "offline" in last_line(done, name)
+    for done in (plain, second, tool):
+        assert (done.status, done.out) == (2, b"")
+        assert last_line(done, name).startswith("no provider 'ofline' (did you mean offline")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("agent-team", ["debate", "x", "--side", "A="]), ("agent-graph", ["run"]), ("assistant", ["hi", "--persona", "nobody"]),
+        ("assistant", ["hi", "--pattern", "router"]), ("assistant", ["hi", "--tier", "nope"]),
+    ],
+)  # fmt: skip
+def test_a_usage_error_comes_before_any_word_about_the_provider(call, name, words):
+    done = call(name, words)
+
+    assert (done.status, done.out, done.err.count("\n")) == (2, b"", 1)
+    assert "no provider set" not in last_line(done, name)
 
 
 @pytest.mark.parametrize("name", NAMES)
