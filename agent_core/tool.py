@@ -456,6 +456,10 @@ def _never() -> bool:
     return False
 
 
+def _any(_name: str, _depth: int) -> bool:
+    return True
+
+
 def _free(_cost: int) -> None:
     """Nobody keeps a budget."""
 
@@ -514,6 +518,31 @@ class Context:
 
         found: list[Entry] = self._at("file-read", path, lambda at: beneath.names(at.root, at.rest, links=at.links))
         return found
+
+    def walk(self, path: str = ".", enter: Callable[[str, int], bool] = _any) -> Iterator[tuple[str, Entry]]:
+        """Yield (name relative to `path`, entry) of what is in a folder, then of the folders below it, in order.
+
+        Links are yielded and never followed; a folder below that is denied or gone is passed over.
+
+        Args:
+            path: the folder.
+            enter: whether to look into a folder, by its name and depth (0: it is in `path` itself).
+        """
+        waiting = [("", 0)]
+        while waiting:
+            prefix, depth = waiting.pop()
+            try:
+                entries = self.listdir(f"{path}/{prefix}" if prefix else path)
+            except ToolError:
+                if not prefix:
+                    raise
+                continue
+            below = []
+            for entry in entries:
+                yield prefix + entry.name, entry
+                if entry.kind == "folder" and enter(entry.name, depth):
+                    below.append((f"{prefix}{entry.name}/", depth + 1))
+            waiting += below[::-1]
 
     def secret(self, name: str) -> str:
         """Return a key or setting of the tool's service from the environment, "" when it is not set.

@@ -100,7 +100,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What someone answered to a question, when, how often he did so anew, and which contexts were taken into account."""
+    """What someone answered to a question, when, how often that was anew, and which contexts were taken into account."""
 
     agent: str
     question: str

@@ -17,7 +17,7 @@ from agent_core.tool import Context, ToolError, tool
 from agent_plugins import code_facts as reading
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 FILE = "PATTERNS.md"
 MOST_FILES = 5000
@@ -99,8 +99,10 @@ def code(context: Context, root: str = ".") -> dict[str, str]:
     """
     found: dict[str, str] = {}
     room = MOST_BYTES
-    for name, size in _walk(context, root):
-        if size > reading.LARGEST or size > room or len(found) >= MOST_FILES:
+    for name, entry in context.walk(root, _entered):
+        if entry.kind != "file" or not _is_source(entry.name):
+            continue
+        if entry.size > reading.LARGEST or entry.size > room or len(found) >= MOST_FILES:
             continue
         if context.remaining(1.0) <= 0 or context.cancelled():
             raise ToolError("reading the code base took too long", "transient")
@@ -114,24 +116,8 @@ def code(context: Context, root: str = ".") -> dict[str, str]:
     return found
 
 
-def _walk(context: Context, root: str) -> Iterator[tuple[str, int]]:
-    """Yield (relative path, size) of source files in order; links are never followed."""
-    waiting = [("", 0)]
-    while waiting:
-        prefix, depth = waiting.pop()
-        try:
-            entries = context.listdir(f"{root}/{prefix}" if prefix else root)
-        except ToolError:
-            if not prefix:
-                raise
-            continue
-        below = []
-        for entry in entries:
-            if entry.kind == "file" and _is_source(entry.name):
-                yield prefix + entry.name, entry.size
-            elif entry.kind == "folder" and depth < DEEP and entry.name not in SKIPPED and not entry.name.startswith("."):
-                below.append((f"{prefix}{entry.name}/", depth + 1))
-        waiting += below[::-1]
+def _entered(name: str, depth: int) -> bool:
+    return depth < DEEP and name not in SKIPPED and not name.startswith(".")
 
 
 def _is_source(name: str) -> bool:

@@ -135,22 +135,8 @@ def _inner(path: str, context: Context, wanted: Wanted) -> Iterator[str]:
 
 
 def _walked(path: str, context: Context) -> Iterator[str]:
-    waiting = [("", 0)]
-    while waiting:
-        prefix, depth = waiting.pop()
-        try:
-            entries = context.listdir(f"{path}/{prefix}" if prefix else path)
-        except ToolError:
-            if not prefix:
-                raise
-            continue
-        below = []
-        for entry in entries:
-            if entry.kind == "folder" and entry.name not in _SKIPPED and depth < _DEPTH:
-                below.append((f"{prefix}{entry.name}/", depth + 1))
-            elif entry.kind in {"file", "link"}:
-                yield prefix + entry.name
-        waiting += below[::-1]
+    found = context.walk(path, lambda name, depth: name not in _SKIPPED and depth < _DEPTH)
+    return (name for name, entry in found if entry.kind in {"file", "link"})
 
 
 def listed_by_git(path: str) -> list[str] | None:

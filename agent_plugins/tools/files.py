@@ -9,6 +9,7 @@ Paths are relative to the working directory. Every opening is race-free (see `ag
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from agent_core.tool import Context, ToolError, tool
@@ -156,25 +157,8 @@ def _window(lines: list[str], offset: int, limit: int) -> str:
 
 def _walk(context: Context, path: str, *, deep: bool) -> Iterator[tuple[str, str]]:
     """Yield (name relative to path, kind); links are shown and never followed."""
-    waiting = [("", 0)]
-    seen = 0
-    while waiting:
-        prefix, depth = waiting.pop()
-        try:
-            entries = context.listdir(f"{path}/{prefix}" if prefix else path)
-        except ToolError:
-            if not prefix:
-                raise
-            continue  # a folder below that is denied or gone
-        below = []
-        for entry in entries:
-            seen += 1
-            if seen > _MAX_FILES:
-                return
-            yield prefix + entry.name, entry.kind
-            if deep and entry.kind == "folder" and entry.name not in _SKIPPED and depth < _MAX_DEPTH:
-                below.append((f"{prefix}{entry.name}/", depth + 1))
-        waiting += below[::-1]
+    found = context.walk(path, lambda name, depth: deep and name not in _SKIPPED and depth < _MAX_DEPTH)
+    return ((name, entry.kind) for name, entry in islice(found, _MAX_FILES))
 
 
 def _texts(context: Context, path: str) -> Iterator[tuple[str, str]]:
