@@ -378,7 +378,7 @@ _PLUGINS = _rows(
     _set("memory", "flag", "recall what was remembered, and remember this run", default=False, plugin=_MEMORY),
     _set("memory-recalls", "int", "most items of memory given to a run", low=0, default=3),
     _set("memory-tokens", "int", "most tokens of memory given to a run", low=1),
-    _set("embed", "text", "recall by meaning: vectors of that model; without it by words", default="", metavar="PROVIDER/MODEL"),
+    _set("embed", "text", "compare by meaning: vectors of that model; without it by words", default="", metavar="PROVIDER/MODEL"),
     _set(
         "context",
         "text",

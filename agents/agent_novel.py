@@ -1,4 +1,4 @@
-r"""agent-novel - keep the answers that say something new. A filter; no model, and lexical: it compares words and numbers.
+r"""agent-novel - keep the answers that say something new. A filter that compares words and numbers, without a model.
 
     $ printf '%s\n' '{"answer": "a", "by": "ann", "output": "The price is $500,000."}' \
     >   '{"answer": "b", "by": "bob", "output": "Price: $500K"}' '{"answer": "c", "by": "cid", "output": "Ask the tenants."}' |
@@ -14,7 +14,8 @@ is dropped; all other lines pass as they are. The agents of dropped answers that
 
 The score is 1 - similarity to the most similar kept answer: 0 for a copy, 1 where no word and no number is shared. Similarity is
 shared features / all features, counted as often as they occur. $500,000 and $500K are the same number. --synonyms FILE is TOML,
-one line a word: price = ["cost", "value"]. If every answer has an "embedding" (a list of numbers), their cosine is used instead.
+one line a word: price = ["cost", "value"]. If every answer has an "embedding" (a list of numbers), their cosine is used instead;
+--embed PROVIDER/MODEL has that model make them.
 
 --json has for each answer novelty_score, is_novel, new_topics, redundant_topics, coverage, most_similar and suggestions, and
 for all of them diversity: 1 - the mean similarity of all pairs.
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from agent_core.cli import Command
+    from agent_core.config import Settings
 
 FORMULA = "1 - shared/(all of a + all of b - shared), features counted as often as they occur"
 _LARGEST = 1024 * 1024
@@ -60,12 +62,14 @@ def novel(  # noqa: PLR0913, PLR0917 - a command's flags are its parameters
         topics: the most topics of one answer.
         method: lexical, embedding (every answer must have one), or embedding where all have one.
     """
+    settings = command.settings
     if not 0 <= min_ <= 1 or not 0 <= tolerance < 1 or topics < 1:
         raise UsageError("--min is from 0 to 1, --tolerance from 0 to below 1, --topics at least 1", hint="see --help")
     lexicon = novelty.Lexicon(_synonyms(synonyms) if synonyms else {}, tolerance, topics)
     lines = ballot.expanded(stdin.splitlines(), text_of)
-    entries = ballot.read(lines, command.settings.on_upstream_error, text_of).answers
-    vectors = _vectors(lines, entries, method)
+    entries = ballot.read(lines, settings.on_upstream_error, text_of).answers
+    made = _made(entries, settings) if method != "lexical" else None
+    vectors = made or _vectors(lines, entries, method)
     answers = [("+".join(entry.by) or entry.id, entry.output) for entry in entries]
     judged = novelty.judge(answers, lexicon, min_, vectors)
     for entry, one in zip(entries, judged, strict=True):
@@ -76,7 +80,7 @@ def novel(  # noqa: PLR0913, PLR0917 - a command's flags are its parameters
         "answers": [_shown(entry, one) for entry, one in zip(entries, judged, strict=True)],
         "diversity": _diversity(answers, lexicon, vectors),
         "method": "lexical" if vectors is None else "embedding",
-        "embeddings": "absent" if vectors is None else "given",
+        "embeddings": "made" if made else "absent" if vectors is None else "given",
         "formula": FORMULA if vectors is None else "1 - cosine of the embeddings",
     }
     return Answer(_kept(lines, entries, judged), shown)
@@ -99,6 +103,17 @@ def _synonyms(path: str) -> dict[str, list[str]]:
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise InputError(f"{path}: {head} is no list of words", hint='one line a word: price = ["cost", "value"]')
     return table
+
+
+def _made(entries: Sequence[ballot.Entry], settings: Settings) -> list[Any] | None:
+    """Return vectors of the answers by the model of --embed; None without one."""
+    name = settings.extra.get("embed")
+    if not name or not entries:
+        return None
+    from agent_core import choose
+    from agent_plugins.memory.meaning import Embedder
+
+    return list(Embedder(choose.embedder(name, settings), settings).vectors([entry.output for entry in entries]))
 
 
 def _vectors(lines: Sequence[bytes], entries: Sequence[ballot.Entry], method: str) -> list[list[float]] | None:

@@ -6,7 +6,7 @@
 
 A vector is kept with its item: the model's name, a hash of the text it was made of, half-precision numbers. One of another model or
 another text does not count; it is made anew. One request brings the question's vector and those of up to 63 items that lack
-one; `agent-mem index` makes all of them. It is a run of its own, `memory-embedder`, so limits, budget, bill and journal are as for
+one; `agent-mem index` makes all of them. It is a run of its own, `embedder`, so limits, budget, bill and journal are as for
 every model call.
 
 likeness = max(0, (cosine - b) / (1 - b)), where b is the highest cosine among six sentences that have nothing in common: for some
@@ -91,7 +91,7 @@ class Embedder:
                 made.extend(unpacked(reply, len(some)))
             return f"{len(made)} vectors"
 
-        agent = Agent("memory-embedder - make vectors of texts.", stdin="none", pattern=embed)
+        agent = Agent("embedder - make vectors of texts.", stdin="none", pattern=embed)
         timeout = min((each for each in (self.settings.timeout, self.patience) if each is not None), default=None)
         settings = replace(
             self.settings, extra={**self.settings.extra, **_QUIET}, session="", stream=False, output_schema="", timeout=timeout

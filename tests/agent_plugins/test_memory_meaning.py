@@ -142,7 +142,7 @@ def test_a_failure_that_passes_is_tried_again_and_the_bill_is_in_the_log(mem, fi
     assert rows(done)[0]["text"] == OWNERSHIP
 
     bill = json.loads(run_agent("agent_log", "cost", "--by", "agent", "--json").stdout)["data"]["structuredContent"]["rows"]
-    (row,) = [each for each in bill if each["name"] == "memory-embedder"]
+    (row,) = [each for each in bill if each["name"] == "embedder"]
     tokens = sum(-(-len(text) // 4) for text in embedded(fake_api)[-1])
     assert (row["input_tokens"], row["cost_usd"]) == (tokens, f"{tokens * 2 / 1e8:.10f}".rstrip("0"))
 

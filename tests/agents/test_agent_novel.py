@@ -121,3 +121,21 @@ def test_what_is_wrong_is_one_line_and_a_status(run_agent, tmp_path, args, statu
 
 def test_no_input_is_status_66(run_agent):
     assert run_agent("agent-novel", stdin="").returncode == 66
+
+
+def test_a_model_makes_the_embeddings_where_one_is_named_and_what_that_costs_is_on_the_bill(run_agent, fake_api):
+    said = [
+        {"answer": "a", "output": "The car is old."},
+        {"answer": "b", "output": "Old is the automobile."},
+        {"answer": "c", "output": "Drink tea."},
+    ]
+    done = run_agent("agent-novel", "--json", "--embed", "openai/text-embedding-3-small", stdin=lines(*said), env=fake_api.env())
+    found = judged(done)
+
+    assert (found["method"], found["embeddings"], found["kept"]) == ("embedding", "made", ["a", "c"])
+    assert judged(run_agent("agent-novel", "--json", stdin=lines(*said)))["kept"] == ["a", "b", "c"]
+    assert [request["path"] for request in fake_api.requests()] == ["/v1/embeddings"]
+    bill = json.loads(run_agent("agent-log", "cost", "--by", "agent", "--json").stdout)["data"]["structuredContent"]
+    assert "embedder" in json.dumps(bill)
+    done = run_agent("agent-novel", "--embed", "anthropic/x", stdin=lines(*said))
+    assert (done.returncode, done.stdout) == (2, "")
