@@ -161,7 +161,15 @@ def session(events: Sequence[Event]) -> Session:
     good = end is not None and end.data.get("status") in (0, 3)
     duration = end.time - start.time if start is not None and end is not None else None
     answer = str(end.data.get("output") or "") if end is not None and good else None
-    return Session(tuple(steps), answer, duration, sum(event.kind == "memory.hit" for event in events))
+    return Session(tuple(steps), answer, duration, _memory_hits(start, results.values()))
+
+
+def _memory_hits(start: Event | None, results: Iterable[Event]) -> int:
+    """Return how many items of memory a run was given: as it began (its provenance names them), and by the tool `recall`."""
+    sources = start.data.get("provenance") or () if start is not None else ()
+    given = sum(str(source.get("ref")).startswith("memory:") for source in sources)
+    values = [event.data.get("value") for event in results if event.data.get("name") == "recall"]
+    return given + sum(len(value["items"]) for value in values if isinstance(value, dict) and isinstance(value.get("items"), list))
 
 
 def usage(events: Iterable[Event]) -> dict[str, Any]:

@@ -62,6 +62,18 @@ def test_steps_hold_thought_actions_and_observations_in_call_order():
     assert seen.memory_hits == 0
 
 
+def test_items_of_memory_are_counted_those_given_at_the_beginning_and_those_that_were_recalled():
+    start = Event("run.started", "r", "", 1.0, {"provenance": [{"ref": "memory:a1"}, {"ref": "memory"}, {"ref": "stdin"}]})
+    found = {"id": "c", "name": "recall", "text": "…", "error": None, "value": {"items": [{"id": "b"}, {"id": "d"}]}}
+    events = [
+        start,
+        Event("tool.finished", "r", "1.0", 2.0, found),
+        Event("tool.finished", "r", "2.0", 3.0, {**found, "value": None}),
+    ]
+
+    assert readings.session(events).memory_hits == 3
+
+
 def test_a_step_is_found_by_its_number_from_one():
     seen = readings.session(EVENTS)
 
