@@ -508,6 +508,7 @@ def test_writers_lose_nothing_while_the_key_changes(store, path):
     assert len(now.keys) == 1
 
 
+@pytest.mark.slow
 def test_a_change_killed_thirty_times_goes_on_and_every_row_can_be_read(store, path, env):
     filled(store, runs=150)
     before = content(store, 150)
@@ -635,6 +636,7 @@ except errors.StoreError as error:
     assert len(store.events("r0")) == 5
 
 
+@pytest.mark.slow
 def test_a_store_that_is_closed_by_another_thread_meanwhile_is_read_all_the_same(store, path):
     filled(store, runs=1, events=300)
     turned(path)

@@ -529,6 +529,7 @@ OPENER = """
 """
 
 
+@pytest.mark.slow
 def test_sixty_four_processes_open_a_brand_new_store_at_once_and_no_row_is_lost(path):
     gate = time.time() + 3
     processes = [python(OPENER, path, f"p{number}", gate) for number in range(64)]
@@ -541,6 +542,7 @@ def test_sixty_four_processes_open_a_brand_new_store_at_once_and_no_row_is_lost(
     store.close()
 
 
+@pytest.mark.slow
 def test_a_damaged_file_met_by_many_processes_at_once_is_moved_once_and_no_row_is_lost(path):
     path.parent.mkdir()
     path.write_bytes(b"garbage" * 1000)

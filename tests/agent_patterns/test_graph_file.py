@@ -336,6 +336,7 @@ def test_whatever_a_key_holds_it_is_a_graph_or_a_problem(value, key):
         assert str(problem).startswith("g.toml:")
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(

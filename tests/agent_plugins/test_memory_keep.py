@@ -122,6 +122,7 @@ def test_a_row_that_does_not_fit_is_refused_without_a_traceback(row):
         from_json(row)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     st.dictionaries(

@@ -456,6 +456,7 @@ def test_a_mutated_reply_is_read_or_is_a_provider_error(data):
     assert codec.encode(Ask([messages.user("x"), reply.message]), PROVIDER).body
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(st.data())
 def test_a_mutated_stream_is_the_same_reply_or_error_for_any_split(data):

@@ -453,6 +453,7 @@ def test_a_replayed_and_a_resumed_run_are_the_same_when_encrypted(keys, run_agen
     assert files_with(tmp_path / "home", "it is 42") == []
 
 
+@pytest.mark.slow
 def test_the_real_rotation_killed_again_and_again_ends_with_every_row_readable(keys, run_agent, home):
     for number in range(3):
         run_agent("assistant", "--provider", "offline", f"{MARKER} {number}")
