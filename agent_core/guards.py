@@ -12,17 +12,20 @@ call timeout. `chain` sorts any set of guards into it. Policy's decision is made
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from agent_core import money
 from agent_core.errors import AgentError, BudgetLimit, DeadlineError, ProviderError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from typing import Protocol
 
     from agent_core.effects import Ask
     from agent_core.provider import Provider, Reply
     from agent_core.tool import Tool
+else:
+    Protocol = object  # `typing` is a tenth of a short start
 
 ORDER = ("policy", "cache", "dedup", "deadline", "budget", "breaker", "rate", "in_flight", "call_timeout", "retry")
 
@@ -90,11 +93,9 @@ class Guard(Protocol):
 
     def before(self, call: Outward, attempt: int, now: float) -> Decision:
         """Decide whether the call may be made."""
-        ...
 
     def after(self, call: Outward, outcome: Any, attempt: int, now: float) -> Verdict:
         """Decide whether the outcome (a value or an Exception) is kept."""
-        ...
 
 
 def chain(guards: Iterable[Guard]) -> tuple[Guard, ...]:
@@ -233,11 +234,9 @@ class Shelf(Protocol):
 
     def get(self, key: str) -> Reply | None:
         """Return the reply kept under `key`."""
-        ...
 
     def put(self, key: str, reply: Reply) -> None:
         """Keep a reply."""
-        ...
 
 
 @dataclass(slots=True)

@@ -12,15 +12,16 @@ import base64
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Literal
+
+    Role = Literal["system", "user", "assistant", "tool"]
+    ToolErrorKind = Literal["not_found", "transient", "permanent", "denied", "invalid"]
 
 canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str).encode
-
-Role = Literal["system", "user", "assistant", "tool"]
-ToolErrorKind = Literal["not_found", "transient", "permanent", "denied", "invalid"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ _PLAIN: dict[Any, dict[str, Any]] = {
     _NONE: {"type": "null"}, None: {"type": "null"}, Any: {}, list: {"items": {}, "type": "array"},
     dict: {"additionalProperties": True, "type": "object"},
 }  # fmt: skip
+_WRITTEN = {kind.__name__: kind for kind in (str, int, float, bool)}
 _LITERALS = {str: "string", int: "integer", bool: "boolean"}
 _EXACT_INT = 2**53
 _POSITIONAL_ONLY = "parameters before / cannot be named by a model"
@@ -179,6 +180,9 @@ def _hints(function: Callable[..., Any], skip: Collection[str], names: Mapping[s
     inside = {**getattr(function, "__globals__", {}), **names}
     for name, annotation in written.items():
         if name in skip:
+            continue
+        if annotation in _WRITTEN and annotation not in inside:  # most are, and `typing` is a tenth of a short start
+            yield name, _WRITTEN[annotation]
             continue
         shim = types.SimpleNamespace(__annotations__={name: annotation})
         try:

@@ -13,12 +13,13 @@ import os
 import re
 import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from agent_core.errors import Failed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import NoReturn
 
 # Only a complete, bounded SGR sequence is dropped: nothing here can swallow text or take quadratic time.
 _SGR = re.compile(r"\x1b\[[0-9;:]{0,64}m")

@@ -43,6 +43,13 @@ UNDOCUMENTED = frozenset(("annotated_types", "h11", "httpcore", "httpx", "pydant
 UNEVALUATED = frozenset(("h11", "httpcore", "httpx"))
 # Dependencies that load all they have when they are imported.
 BY_NAME = frozenset(("httpcore", "httpx"))
+# Python's own whose first part (lean_NAME.py) is enough for most calls; what its whole self needs replaced: (old, new).
+LEAN: dict[str, tuple[tuple[str, str], ...]] = {
+    "hashlib": (),
+    "re": (("from . import", "from re import"),),
+    "signal": (),
+    "typing": (("\nclass Any(", "\nclass _Any("),),  # there is one already
+}
 # Languages whose code is coloured on a terminal.
 LEXERS = ("python", "shell", "javascript", "data", "diff", "html", "css", "sql", "c_cpp", "go", "rust", "configs", "markup", "jvm")
 
@@ -236,16 +243,27 @@ def python_modules(names: Iterable[str]) -> dict[str, Any]:
         for package, path in ((True, stem / "__init__.py"), (False, stem.with_name(f"{stem.name}.py"))):
             if path.is_file():
                 found[name] = (package, _compiled(path, path.relative_to(place).as_posix()))
-    if "hashlib" in found:
-        found |= {
-            "full_hashlib": found["hashlib"],
-            "hashlib": (False, _compiled(Path(__file__).parent / "lean_hashlib.py", "hashlib.py")),
-        }
+    for name in LEAN.keys() & found.keys():
+        found[f"full_{name}"] = _whole(name, found[name][0])
+        found[name] = (found[name][0], _compiled(Path(__file__).parent / f"lean_{name}.py", f"{name}.py"))
     if "dataclasses" in found:
         found["planned_dataclasses"] = (False, _compiled(Path(__file__).parent / "planned.py", "planned_dataclasses.py"))
     for lazy in BY_NAME & found.keys():
         found[lazy] = (True, compile(lean.by_name(lazy), f"{lazy}/__init__.py", "exec", dont_inherit=True))
     return found
+
+
+def _whole(name: str, package: bool) -> tuple[bool, Any]:
+    """Return the module that a lean one asks for the rest; it is told what it has to know of that."""
+    import sysconfig
+
+    shown = f"{name}/__init__.py" if package else f"{name}.py"
+    source = Path(sysconfig.get_path("stdlib"), shown).read_text("utf-8")
+    for old, new in LEAN[name]:
+        if old not in source:
+            raise LookupError(f"{shown}: there is no {old!r}")
+        source = source.replace(old, new)
+    return False, compile(source, shown, "exec", dont_inherit=True, optimize=2)
 
 
 def _compiled(path: Path, shown: str) -> Any:

@@ -312,7 +312,13 @@ def adapt_re(module, archive):
     module.compile = compiled
 
 
-ADAPTED = {"dataclasses": adapt_dataclasses, "re._compiler": adapt_re}
+def adapt_lean(module, archive):
+    """Let what stands for `re` know the archive's regular expressions."""
+    if hasattr(module, "KNOWN"):
+        module.KNOWN = archive.patterns
+
+
+ADAPTED = {"dataclasses": adapt_dataclasses, "re": adapt_lean, "re._compiler": adapt_re}
 
 
 def start():

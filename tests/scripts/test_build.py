@@ -338,6 +338,67 @@ def test_the_digests_of_the_program_are_those_of_hashlib(tmp_path):
     assert done.stdout == plain.stdout, done.stderr
 
 
+LEAN = {
+    "re": """
+        def main():
+            import re, sys
+            from re import I, Match, Pattern
+            print(re.compile("x") == re.compile("x"), isinstance(re.compile("x"), Pattern), type(re.match("x", "x")) is Match)
+            print(re.sub(r"(a)(?P<n>b)", r"\\2\\g<n>-", "xabab"), re.compile(b"A", re.I | re.M).findall(b"aA"), re.escape("a.b"))
+            print([int(getattr(re, name)) for name in ("A", "I", "L", "M", "S", "U", "X")], re.VERBOSE & 64 == 64, int(I))
+            try:
+                re.compile("(")
+            except re.error as error:
+                print(type(error).__module__, error)
+            names = {}
+            exec("from re import *", names)
+            print(sorted(names.keys() - {"__builtins__"}), hasattr(re, "nothing"))
+    """,
+    "signal": """
+        def main():
+            import signal
+            from signal import SIGINT, Signals
+            print(int(SIGINT), Signals(15).name, signal.strsignal(9), signal.SIGTERM == Signals.SIGTERM, signal.SIG_DFL == 0)
+            old = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+            print(old == signal.SIG_DFL, signal.getsignal(signal.SIGUSR1) == signal.SIG_IGN, signal.SIGINT in signal.valid_signals())
+    """,
+    "typing": """
+        from typing import TYPE_CHECKING, Any, overload
+        class Own(Any): pass
+        def asked(x: "Any", y: "dict[str, Any] | None" = None) -> "int": pass
+        def main():
+            import typing
+            print(TYPE_CHECKING, Any, Any is typing.Any, type(Own()).__name__)
+            print(typing.get_type_hints(asked), typing.Optional[Any], typing.Protocol.__module__, typing.List[int])
+            print(Any in typing.get_args(typing.Union[Any, int]), typing.NamedTuple("Pair", [("x", Any)])(1), hasattr(typing, "no"))
+            for work in (Any, lambda: isinstance(1, Any)):
+                try:
+                    work()
+                except TypeError as error:
+                    print(error)
+            names = {}
+            exec("from typing import *", names)
+            print(sorted(names.keys() - {"__builtins__"}))
+            typing._type_check = lambda *_, **__: int
+            print(typing.Optional["anything"])
+    """,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LEAN)
+def test_a_lean_module_of_python_says_what_the_whole_one_says(tmp_path, name):
+    text = textwrap.dedent(LEAN[name])
+    plain = run([sys.executable, "-c", f"{text}\nmain()"], text=True)
+    argv = program(tmp_path, {"tally": text})
+    code = compile(text, "tally.py", "exec")
+    parts = [name, *(f"re.{part}" for part in ("_casefix", "_compiler", "_constants", "_parser") if name == "re")]
+    (tmp_path / freeze.ARCHIVE).write_bytes(archive.pack({**freeze.python_modules(parts), "tally": (False, code)}, {}))
+    done = run(argv, text=True)
+
+    assert plain.returncode == 0, plain.stderr
+    assert done.stdout == plain.stdout, done.stderr
+
+
 @pytest.mark.parametrize("package", sorted(freeze.BY_NAME))
 def test_a_lean_package_has_every_public_name_and_the_same_object_behind_it(package):
     from building import lean
