@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 TOLD_AT, STOP_AT, MALFORMED_STOP = 3, 5, 3
 _QUESTIONS = 6
+_UNRUN = frozenset({"invalid", "denied", "not_found"})
 
 
 def run_calls(act: Act, run: Run, path: str) -> Steps:
@@ -74,16 +75,19 @@ def _tool(call: ToolCall, run: Run, path: str) -> Steps:
         raise RepeatLimit(f"the model asked for the same call of {call.name} {count} times", hint="rephrase the task")
     event = recall(run, path, print_)
     if event is not None:
-        _label(call, run, event.data["error"], event.data.get("arguments"))
+        _label(call, run, "" if event.data.get("ran") else event.data["error"], event.data.get("arguments"))
         return result_from_json(event.data)
     began, consent = run.clock(), Consent()
     result = yield from _called(call, run, path, print_, count, consent)
-    _label(call, run, result.error, consent.arguments)
+    # What fails on the outside says so in the outside's words: only a call that was not made has brought nothing.
+    outside = getattr(run.tools.get(call.name), "open_world", False)
+    ran = {"ran": True} if consent.ran and outside and result.error in _UNRUN else {}
+    _label(call, run, "" if ran else result.error, consent.arguments)
     edited = {} if consent.arguments is None else {"arguments": dict(consent.arguments)}
     yield run.event(
         "tool.finished", path, print_, id=call.id, name=call.name, text=run.redact(result.text), error=result.error,
         value=result.value if result.value != result.text else None,
-        wall_ms=round((run.clock() - began - consent.waited) * 1000, 1), **edited,
+        wall_ms=round((run.clock() - began - consent.waited) * 1000, 1), **edited, **ran,
         durable=path in run.started or _is_consequential(run.tools.get(call.name)),
     )  # fmt: skip
     return result
@@ -92,7 +96,7 @@ def _tool(call: ToolCall, run: Run, path: str) -> Steps:
 def _label(call: ToolCall, run: Run, error: Any, edited: Mapping[str, Any] | None) -> None:
     """Remember what a call brought into the conversation; what was not run brought nothing."""
     tool = run.tools.get(call.name)
-    if tool is not None and error not in {"invalid", "denied", "not_found"}:
+    if tool is not None and error not in _UNRUN:
         run.totals.seen |= run.gained(tool, call.arguments if edited is None else edited)
 
 
@@ -123,6 +127,7 @@ def _called(call: ToolCall, run: Run, path: str, print_: str, count: int, consen
         effects=not tool.read_only,
         durable=_is_consequential(tool),
     )
+    consent.ran = True
     result = yield from _guarded(call, tool, (arguments, consent.grants), print_, run, path)
     if result.error is None:
         run.totals.denied = None
@@ -141,11 +146,13 @@ def _decided(call: ToolCall, tool: Tool, arguments: Any, consent: Consent, run: 
         if (denial is None or not denial.askable) and place not in run.recorded:
             break
         said = yield from _said(denial, call, arguments, consent, run, place)
-        edited = _edited(said)
+        edited = _bound(tool, said)
         if edited is not None:
-            consent.arguments = arguments = tool.bind(edited)
+            consent.arguments = arguments = edited
             consent.grants, consent.reasons = (), frozenset()
-        elif said != "yes":
+        elif isinstance(said, dict) and denial is not None and denial.askable:
+            continue  # no arguments that the tool takes: asked again
+        elif said != "yes" or not (denial is None or denial.askable):  # an earlier yes lifts no deny rule given since
             denial = denial or _refused(tool)
             break
         elif denial is not None:
@@ -189,10 +196,13 @@ def _consent(denial: Any, call: ToolCall, arguments: Mapping[str, Any], run: Run
     return answer
 
 
-def _edited(answer: Any) -> dict[str, Any] | None:
-    """Return the arguments of an answer that changes them."""
+def _bound(tool: Tool, answer: Any) -> dict[str, Any] | None:
+    """Return the arguments of an answer that changes them; None for another answer, and for what the tool does not take."""
     found = answer.get("arguments") if isinstance(answer, dict) else None
-    return found if isinstance(found, dict) else None
+    try:
+        return tool.bind(found) if isinstance(found, dict) else None
+    except AgentError:
+        return None
 
 
 def _guarded(

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from agent_core import sandbox
+from agent_core.errors import DeniedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -67,7 +68,8 @@ def _installed(path: str) -> str:
 
 @contextmanager
 def way(box: Box, path: str) -> Iterator[Way]:
-    """Yield the way into a box by the bwrap at `path`."""
+    """Yield the way into a box by the bwrap at `path`. DeniedError for a path to be kept unchanged that is not there."""
+    _check_fixed(box)
     handle = os.memfd_create("agent-seccomp")
     try:
         os.write(handle, sandbox.instructions(box))
@@ -81,6 +83,14 @@ def way(box: Box, path: str) -> Iterator[Way]:
         yield sandbox.Way(enter, (*shell, path, *arguments(box), "--seccomp", str(handle), "--"), (handle,))
     finally:
         os.close(handle)
+
+
+def _check_fixed(box: Box) -> None:
+    """What is not there cannot be mounted read-only, so nothing would keep a command from making it."""
+    kept = [path for path in (*box.fixed, *box.hidden) if os.path.exists(path)]
+    missing = next((path for path in box.fixed if not os.path.exists(path) and not sandbox.covered(path, kept)), "")
+    if missing:
+        raise DeniedError(f"nothing would keep a command from making {missing}", hint="make it first, or drop its deny rule")
 
 
 def arguments(box: Box) -> list[str]:

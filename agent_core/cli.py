@@ -12,7 +12,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from agent_core import terminal
 from agent_core.errors import AgentError, Cancelled, Failed, Interrupt, UsageError
@@ -20,6 +20,7 @@ from agent_core.options import SCHEMA_VIEWS, Option, Parsed, help_text, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import NoReturn
 
     from agent_core.agent import Agent, RunResult
     from agent_core.config import Settings
@@ -456,7 +457,11 @@ def _leave(status: int, *, at_once: bool) -> NoReturn:
         with suppress(Interrupt):  # what plugins started is ended once, however often we are told to go
             sys.modules["agent_core.plugins"].end()
     if at_once and "agent_core.processes" in sys.modules:
-        sys.modules["agent_core.processes"].end_all()
+        try:
+            sys.modules["agent_core.processes"].end_all()
+        except Interrupt as stop:  # the first signal comes while we wait for programs: that is over now
+            status = stop.status
+            _kill_programs()
     with suppress(OSError, ValueError, AttributeError):  # a stderr that nobody hears is no failure of the run
         sys.stderr.flush()
     if not at_once:

@@ -10,7 +10,6 @@ tool that loops, is stopped all the same; off the main thread (no signals there)
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -45,16 +44,21 @@ def run(program: Program, tell: Teller, deadline: float | None = None) -> Any:
 
     After the deadline a program that computes without asking for anything is stopped, too: DeadlineError.
     """
-    if threading.current_thread() is not threading.main_thread():
-        return _new_loop(arun(program, tell))
     import signal
 
-    previous = signal.signal(signal.SIGALRM, _ring)
+    try:
+        previous = signal.signal(signal.SIGALRM, _ring)
+    except ValueError:  # only the main thread may: on another one a loop keeps the time
+        return _new_loop(arun(program, tell))
+    # A tool may run an agent itself: the time that the tool has goes on.
+    left, began = signal.setitimer(signal.ITIMER_REAL, 0)[0], time.monotonic()
     try:
         return _drive(program, tell, alarm=True, deadline=deadline)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
+        if left and previous is _ring:
+            signal.setitimer(signal.ITIMER_REAL, max(1e-6, left - (time.monotonic() - began)))
 
 
 def _ring(_number: int, _frame: FrameType | None) -> None:
@@ -140,6 +144,8 @@ def _bounded(work: Callable[[], Any], deadline: float | None, late: Callable[[],
 
 def _on_a_thread(work: Callable[[], Any], seconds: float, late: Callable[[], Exception]) -> Any:
     """Do the work on a thread of its own and leave it behind if it takes too long (a thread cannot be stopped)."""
+    import threading
+
     box: list[Outcome] = []
     thread = threading.Thread(target=lambda: box.append(_outcome(work)), daemon=True)
     thread.start()
@@ -172,6 +178,8 @@ def is_async(function: Any) -> bool:
 
 def _threads(op: Gather, tell: Teller) -> list[Outcome]:
     """Run programs that need no loop (tool calls) on a thread each."""
+    import threading
+
     lock = threading.Lock()
     outcomes: list[Outcome] = [Outcome()] * len(op.programs)
 

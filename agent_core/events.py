@@ -6,7 +6,7 @@ Kinds written by the engine (data fields in brackets):
     model.replied  [provider, model, message, stop, usage, cost_usd, wall_ms, attempts, cached]      journalled outcome
     model.failed   [provider, model, error, retryable, attempt, retry_in]                            one failed attempt
     tool.started   [id, name, arguments]                                                             before a call with effects
-    tool.finished  [id, name, text, error, value, wall_ms]                                           journalled outcome
+    tool.finished  [id, name, text, error, value, wall_ms, ran]                                      journalled outcome
     call.started   [agent, input]
     call.finished  [agent, output, wall_ms, usage?, run?, status?]                                   journalled outcome
     call.failed    [agent, error, wall_ms]

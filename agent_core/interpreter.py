@@ -264,18 +264,24 @@ def _carried(carrier: Any, outward: Outward, message: str, run: Run, path: str) 
         raise
     except AgentError as error:
         guarding.after(run.guards, outward, error, 0, run.clock())
+        more = {**_saw(carrier, error, run), **_facts(error)}
         yield run.event("call.failed", path, agent=name, error=error_to_json(error), wall_ms=_ms(run.clock() - began))
-        yield run.event("effect.failed", path, outward.key, error=error_to_json(error), **_facts(error))
+        yield run.event("effect.failed", path, outward.key, error=error_to_json(error), **more)
         if isinstance(error, Cancelled) and error.cause:
             yield Sleep(0)  # we stopped it: this branch is closed here, and its pattern hears no more than of any other that is
         raise
     guarding.after(run.guards, outward, output, 0, run.clock())
-    if getattr(carrier, "outside", False):
-        run.totals.seen |= {taint.UNTRUSTED, *(taint.BOTH.intersection(getattr(output, "facts", {}).get("labels", ())))}
-    more = {**({"seen": sorted(run.totals.seen)} if run.totals.seen else {}), **_facts(output)}
+    more = {**_saw(carrier, output, run), **_facts(output)}
     wall = _ms(run.clock() - began)
     yield run.event("call.finished", path, outward.key, agent=name, output=output, wall_ms=wall, **more)
     return output
+
+
+def _saw(carrier: Any, outcome: Any, run: Run) -> dict[str, Any]:
+    """Label the run with what an outside agent's answer, or the words it fails with, may hold; return that for the journal."""
+    if getattr(carrier, "outside", False):
+        run.totals.seen |= {taint.UNTRUSTED, *(taint.BOTH.intersection(getattr(outcome, "facts", {}).get("labels", ())))}
+    return {"seen": sorted(run.totals.seen)} if run.totals.seen else {}
 
 
 def _facts(outcome: Any) -> dict[str, Any]:

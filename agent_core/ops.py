@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agent_core.events import Event
     from agent_core.provider import Decoder, Request
-    from agent_core.sandbox import Box
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Spawn:
-    """Run a program: argv list, never a shell; killed with its children at `deadline`. `box`: what it may reach (None: all).
+    """Run a program: argv list, never a shell; killed with its children at `deadline`.
 
     `grace`: seconds it has from SIGTERM to SIGKILL when the run is cancelled.
     """
@@ -76,7 +75,6 @@ class Spawn:
     cwd: str | None = None
     deadline: float | None = None
     limit: int = 8 * 1024 * 1024
-    box: Box | None = None
     grace: float = 2.0
 
 

@@ -348,7 +348,7 @@ _TOOLS = _rows(
         choices=("tty", "never", "park"),
         default="tty",
     ),
-    Option("yes", "approve what would be asked", setting=True, default=False),
+    Option("yes", "say yes to --confirm and to tools that destroy; grants nothing", setting=True, default=False),
     _set("sandbox", "text", "what confines commands", choices=("auto", "landlock", "bubblewrap"), default="auto"),
     Option("tool", "run one tool directly, without a model", "text", metavar="NAME"),
     Option("list-tools", "print the tools, and exit"),

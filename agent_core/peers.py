@@ -105,7 +105,7 @@ class Executable:
         data = terminal_record(self.name, done)
         _account(run, data, charge=False)
         output = data.get("output")
-        text = (yield Invoke(records.get_blob, {"blob": data["blob"]})) if isinstance(data.get("blob"), dict) else output
+        text = (yield Invoke(records.get_blob, {"blob": data["blob"]}, deadline)) if isinstance(data.get("blob"), dict) else output
         return _answer(self.name, data, _with_structure(text, data), run)
 
 

@@ -29,8 +29,6 @@ _over: list[bool] = []
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from agent_core.sandbox import Way
-
 
 @dataclass(frozen=True, slots=True)
 class _Live:
@@ -42,18 +40,11 @@ class _Live:
 
 async def spawn(op: Spawn) -> Completed:
     """Run the program with its own session; its whole process group ends with it, with the call, and with too much output."""
-    if op.box is None:
-        return await _spawned(op, None)
-    from agent_core import sandbox
-
-    with sandbox.confined(op.box) as way:
-        try:
-            return await _spawned(op, way)
-        finally:
-            way.sweep()
+    process, live = await _begun(op)
+    return await _heard(op, process, live)
 
 
-async def _begun(op: Spawn, way: Way | None) -> tuple[asyncio.subprocess.Process, _Live]:
+async def _begun(op: Spawn) -> tuple[asyncio.subprocess.Process, _Live]:
     from agent_core import config
 
     if _over:
@@ -63,10 +54,8 @@ async def _begun(op: Spawn, way: Way | None) -> tuple[asyncio.subprocess.Process
     environment = {**given, MARK: f"{given.get(MARK, '')} {mark}".strip()}
     try:
         process = await asyncio.create_subprocess_exec(
-            *(way.argv(op.argv) if way else op.argv),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            *op.argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             env=environment, cwd=op.cwd, start_new_session=True, limit=op.limit,
-            preexec_fn=way.enter if way else None, pass_fds=way.kept if way else (),
         )  # fmt: skip
     except OSError as error:
         raise Failed(f"cannot start {op.argv[0]}: {error.strerror or error}") from None
@@ -75,8 +64,7 @@ async def _begun(op: Spawn, way: Way | None) -> tuple[asyncio.subprocess.Process
     return process, live
 
 
-async def _spawned(op: Spawn, way: Way | None) -> Completed:
-    process, live = await _begun(op, way)
+async def _heard(op: Spawn, process: asyncio.subprocess.Process, live: _Live) -> Completed:
     out, err = bytearray(), bytearray()
 
     async def listen() -> None:
@@ -130,14 +118,14 @@ async def _stop(process: asyncio.subprocess.Process, live: _Live) -> None:
 def ending() -> tuple[int, float]:
     """Say that this process is about to end: programs have their own grace now. Returns how many run, and the longest grace."""
     _ending[:] = [True]
-    return len(_live), max((live.grace for live in _live.values()), default=0.0)
+    return len(_live), max((live.grace for live in tuple(_live.values())), default=0.0)
 
 
 def end_all() -> None:
     """End the programs of other threads (rows), for a process that is about to end: told to, then killed after their grace."""
     _over[:] = [True]
     told: set[int] = set()
-    until = time.monotonic() + max((live.grace for live in _live.values()), default=0.0)
+    until = time.monotonic() + max((live.grace for live in tuple(_live.values())), default=0.0)
     while _live and time.monotonic() < until:
         for group in set(_live) - told:
             _signal(group, signal.SIGTERM)

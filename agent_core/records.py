@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 LINE_LIMIT = 1024 * 1024
 _LARGE = 32 * 1024
+_ROWS = 100
 _MARK = b'{"agentpipe":"1"'
 TYPES = ("started", "delta", "thought", "tool", "notice", "approval", "progress", "item", "upstream", "result")
 _PROGRESS = (
@@ -141,7 +142,19 @@ def _outsourced(data: Mapping[str, Any], folder: str) -> dict[str, Any]:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
         if len(text) > _LARGE:
             made |= {key: None if key == "structuredContent" else type(value)(), f"{key}_blob": put_blob(folder, text)}
+    if data.get("provenance") and not made["provenance"]:
+        made["provenance"] = hidden_labels(data["provenance"])
     return made
+
+
+def hidden_labels(rows: Iterable[Any]) -> list[Mapping[str, Any]]:
+    """Return one row with what must not get lost of rows that are left out: that something private is in it."""
+    private = any(isinstance(row, dict) and "private" in _list(row.get("labels")) for row in rows)
+    return [{"ref": "others", "trust": "untrusted", "labels": ["private"]}] if private else []
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def put_blob(folder: str, text: str) -> dict[str, Any]:
@@ -165,13 +178,24 @@ def get_blob(blob: Mapping[str, Any]) -> str:
     from urllib.parse import unquote, urlsplit
 
     try:
-        with open(unquote(urlsplit(str(blob.get("uri"))).path), "rb") as file:  # noqa: PTH123
+        # A pipe would be waited for, a device read for ever.
+        with open(unquote(urlsplit(str(blob.get("uri"))).path), "rb", opener=_regular) as file:
             body = file.read(1 << 30)
     except (OSError, ValueError):
         raise UpstreamError("the blob of an upstream record cannot be read", hint="run both stages on one machine") from None
     if hashlib.sha256(body).hexdigest() != blob.get("sha256"):
         raise UpstreamError("the blob of an upstream record has another hash", hint="run the stage before again")
     return body.decode("utf-8", "surrogateescape")
+
+
+def _regular(path: str, flags: int) -> int:
+    import stat
+
+    found = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+    if not stat.S_ISREG(os.fstat(found).st_mode):
+        os.close(found)
+        raise OSError("no regular file")
+    return found
 
 
 def result_data(result: RunResult, upstream: Upstream | None = None) -> dict[str, Any]:
@@ -323,7 +347,11 @@ def read(body: bytes, policy: str = "fail") -> Upstream:
     content = items or results
     texts = tuple(text for made in content for text in _usable(made, policy))
     return Upstream(
-        texts, *_bill(results, forwarded), _chain(results), _trace(results or items), tuple(_summary(made) for made in results)
+        texts,
+        *_bill(results, forwarded),
+        chain(results, items),
+        _trace(results or items),
+        tuple(_summary(made) for made in results),
     )
 
 
@@ -418,11 +446,12 @@ def _amount(value: Any) -> str | None:
         return None
 
 
-def _chain(results: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
-    rows: list[Mapping[str, Any]] = []
+def chain(results: Sequence[Mapping[str, Any]], items: Sequence[Mapping[str, Any]] = ()) -> tuple[Mapping[str, Any], ...]:
+    """Return the provenance of what these records hold: what their stages say, cut but for what is private, and the stages."""
+    rows = hidden_labels(row for made in items for row in _list(made.get("data", {}).get("provenance")))
     for made in results:
-        before = made.get("data", {}).get("provenance")
-        rows += [row for row in before if isinstance(row, dict)][:100] if isinstance(before, list) else []
+        before = [row for row in _list(made.get("data", {}).get("provenance")) if isinstance(row, dict)]
+        rows += [*before[:_ROWS], *hidden_labels(before[_ROWS:])]
         rows.append({"ref": _stage(made), "run_id": made.get("data", {}).get("run_id"), "trust": "untrusted"})
     return tuple(rows)
 

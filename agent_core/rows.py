@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: its number from 1, its name, its text; `problem` where it is not usable."""
+    """One row: its number from 1, its name, its text; `problem` where it is not usable; `provenance` of a stage's record."""
 
     number: int
     subject: str
     text: str
     problem: AgentError | None = None
+    provenance: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,8 @@ def _worker(
     def ask(row: Row) -> RunResult:
         texts = (("row", row.text), *materials) if words else tuple(materials)
         asked = asking.Asked(words or row.text, texts, images=tuple(images))
-        job = Job(asked.message, provenance=asked.provenance, traceparent=trace, subject=row.subject, command=command.chosen)
+        sources = (*row.provenance, *asked.provenance)
+        job = Job(asked.message, provenance=sources, traceparent=trace, subject=row.subject, command=command.chosen)
         return execute(agent, job, settings, providers=providers)
 
     return ask
@@ -182,6 +184,7 @@ class _Totals:
         self._command, self._out = command, command.out
         self._costs: list[str | None] = []
         self._rows: list[Mapping[str, Any]] = []
+        self._labels: list[Mapping[str, Any]] = []
         self.count = self.failed = 0
 
     def add(self, row: Row, data: Mapping[str, Any], error: AgentError | None) -> None:
@@ -189,6 +192,7 @@ class _Totals:
         self.count += 1
         self.failed += error is not None
         usage = data.get("usage")
+        self._labels = self._labels or records.hidden_labels(data.get("provenance") or ())
         self._costs.append(usage.get("cost_usd") if isinstance(usage, dict) else None)
         if error is not None:
             self._out.say(f"{row.subject}: {error.line()}")
@@ -208,6 +212,7 @@ class _Totals:
             data = records.plain_data("", {"rows": self._rows} if self._out.mode == "json" else None)
             cost = records.add_money(*self._costs)
             data["usage"]["cost_usd"] = cost
+            data["provenance"] += self._labels
             data |= {"total": {"cost_usd": cost, "stages": 1}, "rows": {"total": self.count, "failed": self.failed}}
             if error is not None:
                 data |= {"status": "error", "exit": 4, "isError": True, "stop": "error", "error": records.error_data(error)}
@@ -277,6 +282,6 @@ class _Records:
         if data.get("isError"):
             return Row(number, subject, "", UpstreamError("the stage before failed on this row"))
         try:
-            return Row(number, subject, records.content(data))
+            return Row(number, subject, records.content(data), provenance=records.chain([made]))
         except AgentError as error:
             return Row(number, subject, "", error)

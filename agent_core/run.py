@@ -59,13 +59,14 @@ class Totals:
 class Consent:
     """What a person allowed for one call: grants, and refusals (by their reason) that no longer stand.
 
-    `arguments`: what the person changed the call's to. `waited`: seconds until the person had answered.
+    `arguments`: what the person changed the call's to. `waited`: seconds until the person had answered. `ran`: the call was made.
     """
 
     grants: tuple[str, ...] = ()
     reasons: frozenset[str] = frozenset()
     arguments: Mapping[str, Any] | None = None
     waited: float = 0.0
+    ran: bool = False
 
 
 Decide = Callable[["Tool", Mapping[str, Any], set[str], Consent], Any]

@@ -63,7 +63,7 @@ def presets(settings: Settings) -> dict[str, Path]:
 
 def found(name: str, settings: Settings) -> str:
     """Return the path of a graph: a file, else a preset (NAME or NAME.toml). UsageError names the nearest presets."""
-    if Path(name).is_file():
+    if _is_file(name):
         return name
     known = presets(settings)
     stem = name.removesuffix(".toml")
@@ -145,7 +145,7 @@ def _is_text(name: str) -> bool:
 
 def _is_file(name: str) -> bool:
     try:
-        return Path(name).is_file()
+        return Path(name).exists() and not Path(name).is_dir()  # also what a shell makes of <(...)
     except (OSError, ValueError):  # a text too long, or with a NUL, is no file's name
         return False
 

@@ -95,7 +95,7 @@ def _checkout(here: Path) -> Path:
     for folder in (here, *here.parents):
         if (folder / "agents" / "__init__.py").is_file() and (folder / "pyproject.toml").is_file():
             return folder
-    raise Failed("this is no checkout", hint="no folder here or above has agents/ and pyproject.toml")
+    raise Failed("this is no checkout", hint="no folder here or above has agents/__init__.py and pyproject.toml")
 
 
 def _with_command(text: str, name: str, stem: str) -> str:

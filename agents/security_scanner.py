@@ -111,7 +111,8 @@ def check(  # noqa: PLR0913, PLR0917 - a command's flags are its parameters
         command.out.say(report.path_text(note))
     if write_baseline:
         count = known.write(write_baseline, whole.findings)
-        return Answer(f"{report.path_text(write_baseline)}: {count} findings", {"baseline": write_baseline, "findings": count})
+        what = "finding" if count == 1 else "findings"
+        return Answer(f"{report.path_text(write_baseline)}: {count} {what}", {"baseline": write_baseline, "findings": count})
     return _answer(command, whole, Shape(fail_on or "", sarif, explain))
 
 

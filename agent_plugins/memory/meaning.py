@@ -167,7 +167,7 @@ def index(memory: Memory, items: Sequence[Item], embedder: Embedder) -> Iterator
 
 def missing(items: Sequence[Item], model: str) -> list[Item]:
     """Return the items without a vector of this model and their text, the last used first."""
-    return sorted((item for item in items if not fits(item, model)), key=lambda item: (-item.used, item.id))
+    return sorted((item for item in items if of(item, model) is None), key=lambda item: (-item.used, item.id))
 
 
 def keep(memory: Memory, items: Sequence[Item], vectors: Sequence[Vector], model: str) -> dict[str, Vector]:

@@ -306,8 +306,10 @@ def labels_of(events: Sequence[Event], agent: Agent, settings: Settings, memory:
         elif event.kind == "tool.started":
             called[event.path] = event.data.get("arguments") or {}
         elif event.kind == "call.finished":
-            found.add(taint.UNTRUSTED)
-        elif event.kind == "tool.finished" and event.data.get("error") not in _NOTHING:
+            found |= {taint.UNTRUSTED, *taint.BOTH.intersection(event.data.get("seen", ()))}
+        elif event.kind == "effect.failed":
+            found |= taint.BOTH.intersection(event.data.get("seen", ()))
+        elif event.kind == "tool.finished" and (event.data.get("ran") or event.data.get("error") not in _NOTHING):
             if event.data.get("name") in OWN_TOOLS:
                 found |= _of_recalled(event, memory, own)
             else:

@@ -131,6 +131,8 @@ def _gist(one: Event) -> str:
             return short(f"{state(data.get('status'), finished=True)}: {words(data.get('error')) or data.get('output') or ''}")
     if one.kind.partition(".")[0] in {"node", "step", "call"}:
         return _part(data)
+    if one.kind.partition(".")[0] in {"child", "pool"}:
+        return _of_pool(data)
     return short(str(data.get("text") or data.get("output") or data.get("question") or words(data.get("error"))))
 
 
@@ -142,6 +144,15 @@ def _part(data: Mapping[str, Any]) -> str:
     name, became = data.get("node") or data.get("id") or data.get("agent") or "", data.get("state") or ""
     about = data.get("task") or data.get("output") or words(data.get("error")) or ""
     return short(f"{f'{name} {became}'.strip()}{f': {about}' if about else ''}")
+
+
+def _of_pool(data: Mapping[str, Any]) -> str:
+    """Return what an event says of a child of a supervisor, or of its children."""
+    children = data.get("children")
+    if isinstance(children, list):
+        return short(", ".join(str(child) for child in children))
+    told = [f"{key} {data[key]}" for key in ("pid", "status", "crashes", "window_s") if data.get(key) is not None]
+    return short(" ".join([str(data.get("child") or ""), str(data.get("reason") or ", ".join(told))]).strip())
 
 
 # -- pipelines and bills -----------------------------------------------------------------------------------------------------------

@@ -408,10 +408,11 @@ def problem(status: Mapping[str, Any], ending: str) -> AgentError | None:
     failed = [each for each in status["children"] if each["state"] == "failed"]
     said = "; ".join(f"{each['name']} ({each['reason']})" for each in failed[:5])
     if ending == "intensity":
-        return Failed(f"too many restarts, the pool is given up: {said}", hint="agent-log last shows what happened")
+        return Failed(f"too many restarts, the pool is given up: {said}", hint="agent-log follow last shows what happened")
     if failed and ending == "done":
         return Failed(
-            f"{len(failed)} of {len(status['children'])} children failed: {said}", hint="agent-log last shows what happened"
+            f"{len(failed)} of {len(status['children'])} children failed: {said}",
+            hint="agent-log follow last shows what happened",
         )
     waits = [each["name"] for each in status["children"] if each["state"] == "waiting"]
     if waits and ending == "done":

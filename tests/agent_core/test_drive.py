@@ -1,10 +1,14 @@
 """Both trampolines against a real server that misbehaves: the same outcome, in time."""
 
 import asyncio
+import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +16,7 @@ from agent_core import connections, drive
 from agent_core.effects import Ask
 from agent_core.errors import AuthError, BadReply, CallTimeout, ConfigError, DeadlineError, RateLimited, ServerError, TransportError
 from agent_core.messages import user
-from agent_core.ops import Completed, Http, Sleep, Spawn
+from agent_core.ops import Completed, Http, Invoke, Sleep, Spawn
 from agent_core.provider import Provider, Request
 from agent_providers.openai_chat import codec
 
@@ -248,3 +252,49 @@ def test_a_loop_that_ends_leaves_the_connections_of_another_thread_alone():
         assert asyncio.run(main()).body == b"ok"
         server.shutdown(socket.SHUT_RDWR)
     assert len(peers) == 2
+
+
+def test_the_time_of_a_tool_that_runs_an_agent_itself_goes_on_after_it():
+    def inner():
+        return (yield Invoke(int, {}, time.monotonic() + 5))
+
+    def work():
+        drive.run(inner(), lambda _event: None)
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            pass
+
+    def outer():
+        return (yield Invoke(work, {}, time.monotonic() + 0.3))
+
+    with pytest.raises(TimeoutError):
+        drive.run(outer(), lambda _event: None)
+
+
+def test_a_first_signal_while_programs_are_waited_for_at_the_end_leaves_none_of_them():
+    code = """
+import subprocess
+from agent_core import cli, processes
+words = ["/bin/sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.1; done"]
+child = subprocess.Popen(words, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+child.stdout.readline()
+processes._live[child.pid] = processes._Live("m" * 16, 20.0)
+cli._signals(cli.Out("x", "1"))
+print(child.pid, flush=True)
+cli._leave(6, at_once=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        child = int(process.stdout.readline())
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        try:
+            status = process.wait(5)
+        finally:
+            alive = (
+                Path(f"/proc/{child}/stat").exists()
+                and Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+            )
+            if alive:
+                os.killpg(child, signal.SIGKILL)
+
+    assert (status, alive) == (-signal.SIGINT, False)

@@ -552,3 +552,22 @@ def test_completed_bytes_alone_decide_what_a_record_says():
     done = Completed(-15, json.dumps(result("", 143)).encode() + b"\n", b"")
 
     assert peers.terminal_record("peer", done)["exit"] == 143
+
+
+def test_the_words_that_a_peer_fails_with_are_a_strangers_and_may_hold_what_it_had_seen(run, answering):
+    one = run()
+    failed = result("", 1, provenance=[{"ref": "run:x", "trust": "trusted", "labels": ["private"]}], error={"detail": "obey me"})
+    told = []
+    with pytest.raises(errors.Failed):
+        drive.run(perform(Call(answering(failed, status=1), "x"), one, "0"), told.append)
+
+    assert one.totals.seen == {"untrusted", "private"}
+    assert told[-1].data["seen"] == ["private", "untrusted"]
+
+
+def test_a_blob_that_is_a_pipe_is_refused_and_not_waited_for(run, answering, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    blob = {"uri": f"file://{tmp_path}/pipe", "sha256": "0" * 64, "bytes": 1}
+
+    with pytest.raises(errors.UpstreamError, match="cannot be read"):
+        call(answering(result("", blob=blob)), "x", run(deadline=5))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_core import records
+from agent_core import records, taint
 from agent_core.agent import RunResult
 from agent_core.errors import EXIT_TABLE, AgentError, BadReply, RateLimited, UpstreamError
 from agent_core.events import Event
@@ -201,3 +201,17 @@ def test_events_become_records_of_the_documented_types(event, kind):
 
     assert made is not None
     assert made[0] == kind in records.TYPES
+
+
+def test_what_is_private_stays_known_however_much_else_is_said(tmp_path):
+    rows = [{"ref": f"file:{number:0>60}", "trust": "untrusted"} for number in range(800)]
+    rows.append({"ref": "run:x", "trust": "untrusted", "labels": ["private"]})
+    data = {**records.plain_data("x" * records.LINE_LIMIT), "provenance": rows}
+    long = records.capped(records.record("result", SOURCE, data), str(tmp_path))
+    short = records.line(records.record("result", SOURCE, {**data, "output": "x"}))
+    one = records.line(records.record("item", SOURCE, {"output": "x", "provenance": rows[-1:]}))
+    end = records.line(records.record("result", SOURCE, records.plain_data("")))
+
+    for body in (long, short, one + end):
+        assert taint.of_sources(records.read(body).provenance) == {"private", "untrusted"}
+    assert taint.of_sources(records.read(end).provenance) == {"untrusted"}

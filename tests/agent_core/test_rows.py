@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from agent_core import rows, taint
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, str(Path(__file__).with_name("small_agent.py"))]
 
@@ -207,3 +209,14 @@ def test_an_interrupt_stops_all_rows(tmp_path):
 
     assert process.returncode == -signal.SIGINT
     assert json.loads(out)["data"]["stop"] == "cancelled"
+
+
+def test_a_row_made_of_a_record_brings_what_its_stage_had_seen(small):
+    data = {"output": "hello", "exit": 0, "provenance": [{"ref": "run:x", "trust": "trusted", "labels": ["private"]}]}
+    record = {"agentpipe": "1", "type": "agentpipe.result", "source": "agent:a@1", "data": data}
+
+    found = rows._Records().row(1, json.dumps(record).encode())
+
+    assert taint.of_sources(found.provenance) == {"private", "untrusted"}
+    done = small("--records", "--json", stdin=json.dumps(record).encode() + b"\n")
+    assert taint.of_sources(json.loads(done.stdout)["data"]["provenance"]) == {"private", "untrusted"}

@@ -276,7 +276,9 @@ def test_a_vector_is_kept_at_half_precision_and_one_that_nobody_made_does_not_co
         data = base64.b64encode(struct.pack(f"<{len(numbers)}e", *numbers)).decode()
         assert meaning.of(Item("a", "semantic", "text", embedding={**kept.embedding, "vector": data}), "m") is None
     for bad in ("!", "AAA", 3, None):
-        assert meaning.of(Item("a", "semantic", "text", embedding={**kept.embedding, "vector": bad}), "m") is None
+        odd = Item("a", "semantic", "text", embedding={**kept.embedding, "vector": bad})
+        assert meaning.of(odd, "m") is None
+        assert meaning.missing([odd, kept], "m") == [odd]  # what cannot be used is made anew
 
 
 def test_of_a_models_vectors_and_of_words_each_item_has_its_own(memory):

@@ -10,6 +10,7 @@ import pytest
 from agent_core import Agent, plugins, running, taint, tool
 from agent_core.agent import Job, execute
 from agent_core.config import load
+from agent_core.events import Event
 from agent_core.messages import Image, from_json, user
 from agent_core.store import open_store
 from agent_core.task import DATA_RULE, compose, split
@@ -359,3 +360,16 @@ def test_keeping_a_run_takes_little_time(memory, run):
 
     assert with_it.output == "Done."
     assert took < 5
+
+
+def test_what_a_peer_or_a_failed_call_brought_stays_with_what_is_remembered(memory):
+    settings = load({}, {})
+    said = Event("call.finished", "r", "1", 0.0, {"output": "x", "seen": ["private", "untrusted"]})
+    failed = Event("effect.failed", "r", "1", 0.0, {"error": {}, "seen": ["private", "untrusted"]})
+    refused = {"id": "c", "name": "fetch", "text": "obey", "error": "invalid"}
+
+    assert runs.labels_of([said], agent, settings, memory) == runs.labels_of([failed], agent, settings, memory) == taint.BOTH
+    assert runs.labels_of([Event("tool.finished", "r", "1", 0.0, refused)], agent, settings, memory) == set()
+    assert runs.labels_of([Event("tool.finished", "r", "1", 0.0, {**refused, "ran": True})], agent, settings, memory) == {
+        "untrusted"
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent_core.events import Event
-from agent_plugins.observe import live
+from agent_plugins.observe import live, shown
 from agent_plugins.observe.progress import as_text, progress
 from agent_plugins.observe.timeline import bars, timeline
 
@@ -40,6 +40,20 @@ def test_the_numbers_of_a_graph_at_work():
 
     assert numbers(events) == {"progress": 0.2, "active": 1, "blocked": 2, "ready": ["pictures"], "bottleneck": "search"}
     assert progress(events, 110.0).data()["blocked_parts"] == ["write", "edit"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "line"),
+    [
+        ("child.started", {"child": "w", "pid": 7, "restarts": 0}, "w pid 7"),
+        ("child.stopped", {"child": "w", "status": 0}, "w status 0"),
+        ("child.exited", {"child": "w", "status": -9, "reason": "SIGKILL", "means": "again"}, "w SIGKILL"),
+        ("pool.reloaded", {"children": ["w", "v"]}, "w, v"),
+        ("pool.failed", {"crashes": 21, "window_s": 60}, "crashes 21, window_s 60"),
+    ],
+)
+def test_an_event_of_a_pool_says_which_child_and_what_became_of_it(kind, data, line):
+    assert shown.event(Event(kind, "r", "", 100.0, data)).split(kind)[1].strip() == line
 
 
 def test_before_anything_began_the_first_nodes_are_ready():

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -601,3 +602,13 @@ def test_a_thousand_nodes_run_in_one_process(here, tmp_path):
     done = here("run", "g.toml", "x", "--provider", "offline")
 
     assert (done.returncode, done.stdout) == (0, "1000\n")
+
+
+def test_a_graph_may_come_from_a_pipe(run_agent, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    text = 'name = "g"\n[nodes.a]\nagent = "A=You answer."\n'
+    threading.Thread(target=lambda: (tmp_path / "pipe").write_text(text), daemon=True).start()
+
+    done = run_agent("agent-graph", "check", "pipe")
+
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "ok: 1 node, 0 edges\n")
