@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -708,30 +707,3 @@ def _descriptors(name):
     """Return how many descriptors of this process are open on files of that name."""
     links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
     return sum(name in str(link.readlink()) for link in links)
-
-
-def test_appending_one_event_costs_little_more_than_a_bare_transaction(store, tmp_path):
-    """Both in one run, in turn, and the best of each: what a machine is busy with meets both."""
-    event = replied("r", "3", "x" * 300, fingerprint="f" * 32)
-    store.append(event)
-    bare = database.driver().connect(tmp_path / "bare.db", isolation_level=None)
-    bare.execute("PRAGMA journal_mode = WAL")
-    bare.execute("PRAGMA synchronous = NORMAL")
-    bare.execute("CREATE TABLE rows (seq INTEGER PRIMARY KEY, data TEXT)")
-    text = json.dumps(event.data)
-
-    def plain():
-        bare.execute("BEGIN IMMEDIATE")
-        bare.execute("INSERT INTO rows (data) VALUES (?)", (text,))
-        bare.execute("COMMIT")
-
-    def cost(work):
-        began = time.process_time()
-        for _ in range(200):
-            work()
-        return time.process_time() - began
-
-    pairs = [(cost(lambda: store.append(event)), cost(plain)) for _ in range(8)]
-    bare.close()
-
-    assert min(ours for ours, _ in pairs) < 8 * min(theirs for _, theirs in pairs)
