@@ -124,6 +124,21 @@ def providers(command: Command, settings: Settings) -> Sequence[Provider]:
     return fittings.route(command.agent, settings, command.out.say)
 
 
+def prompted(command: Command) -> Command:
+    """Return the call with the text that `--system @FILE[#NAME]` names; its version and hash go into the run's record.
+
+    Only the flag may name a file: a setting of somebody's project could otherwise send any file to a model.
+    """
+    given = command.flag("system") or ""
+    if not given.startswith("@"):
+        return command
+    from agent_core import prompt
+
+    found = prompt.load_prompt(given[1:])
+    extra = {**command.settings.extra, "prompt_file": found.record()}
+    return replace(command, settings=replace(command.settings, system=found.text, extra=extra))
+
+
 def check_flags(command: Command) -> None:
     """UsageError for flags that exclude each other, and for a `--provider` or `--workspace` there is not.
 

@@ -383,6 +383,7 @@ def _command(command: Command) -> int:
     """Do what was asked: a list, a conversation, one tool, rows, or one run."""
     from agent_core import asking
 
+    command = asking.prompted(command)
     asking.check_flags(command)
     lists = {"list_models": asking.list_models, "show_config": asking.show_config}
     for name, answer in lists.items():

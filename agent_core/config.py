@@ -606,11 +606,6 @@ def credential(env: Mapping[str, str], name: str) -> str:
     return ""
 
 
-def from_environment(env: Mapping[str, str]) -> list[str]:
-    """Return the names of the secrets that the environment holds: a daemon warns of them (its children and /proc show them)."""
-    return sorted(name for name, value in env.items() if value and is_secret(name))
-
-
 def read_keys(path: str) -> dict[str, str]:
     """Return the keys of a key file (TOML, NAME = "value"). ConfigError if anyone else may read it."""
     return {name: value for name, value in read_private(path).items() if isinstance(value, str)}

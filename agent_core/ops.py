@@ -111,5 +111,4 @@ class Tell:
     event: Event
 
 
-Op = Http | Invoke | Spawn | Sleep | Gather | Tell
 Program = Generator[Any, Any, Any]

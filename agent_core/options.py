@@ -319,7 +319,7 @@ _MODEL = _rows(
     _set("script", "path", "replies for the provider `scripted`", default=""),
     _set("temperature", "number", "sampling temperature", low=0, high=2),
     _set("max-tokens", "int", "most tokens of a reply", low=1),
-    _set("system", "text", "system prompt, in place of the agent's own", default=""),
+    _set("system", "text", "system prompt, in place of the agent's own; on the command line also @FILE[#NAME]", default=""),
     _set("persona", "text", "who answers", default="", metavar="NAME"),
     _set("pattern", "text", "how the agent works", default="", metavar="NAME"),
     _set("protocol", "text", "how tools are called", choices=("auto", "native", "text"), default="auto"),

@@ -226,7 +226,7 @@ def _read(path: Path) -> str:
         with path.open("rb") as stream:
             data = stream.read(_LARGEST + 1)
     except OSError as error:
-        raise ConfigError(f"cannot read {path.name}: {error.strerror}") from error
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     if len(data) > _LARGEST:
         raise ConfigError(f"{path.name} is larger than 1 MiB")
     try:

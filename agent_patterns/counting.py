@@ -28,7 +28,6 @@ from agent_patterns.reduce import Rules, normal, vetoed
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-STRATEGIES = ("majority", "weighted", "consensus")
 FORMULAS = {
     "majority": "sum(w*v); the highest of those where more than half of the weight on the answer is for it",
     "weighted": "sum(w*v)/sum(w); the highest above 0",

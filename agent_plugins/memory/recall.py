@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from agent_plugins.memory.items import Item, Rules
 
-MATCHES = ("hybrid", "text", "vector")
 MOST_TERMS = 64
 _PHRASE = re.compile(r'"([^"\n]{1,200})"')
 

@@ -40,11 +40,6 @@ def half_life(importance: float, age: float, period: float) -> float:
     return importance * math.exp2(-max(0.0, age) / period)
 
 
-def lifetime(importance: float, least: float, stability: float) -> float:
-    """Return the age at which `forgetting` reaches `least`: stability · ln(importance / least); 0 where it is below already."""
-    return max(0.0, stability * math.log(importance / least)) if importance > 0 < least else math.inf * (importance > 0)
-
-
 def keyword_density(text: str, keywords: Collection[str]) -> float:
     """Return min(1, hits / words): the share of words that are keywords, whatever their case."""
     wanted = {word.casefold() for word in keywords}

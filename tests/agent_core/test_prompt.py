@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from agent_core.errors import ConfigError, UsageError
 from agent_core.prompt import SECTIONS, Filled, Persona, compose, fill, load_prompt, load_prompts, master, persona, personas
+from agent_core.store import open_store
 
 
 def test_a_value_is_never_looked_at_again():
@@ -132,3 +134,20 @@ def test_a_toml_file_without_prompts_is_a_configuration_error(tmp_path, text):
 
     with pytest.raises(ConfigError, match=r"p\.toml"):
         load_prompts(path)
+
+
+def test_a_system_prompt_may_come_from_a_file_and_its_version_and_hash_are_recorded(run_agent, tmp_path):
+    (tmp_path / "prompts.toml").write_text(
+        '[prompts.short]\nversion = "2"\ntext = "Be short."\n[prompts.long]\ntext = "Be long."\n'
+    )
+    done = run_agent("assistant", "--system", "@prompts.toml#short", "--show-prompt", "hi")
+    assert "Be short." in done.stdout
+
+    words = ("-q", "--data-dir", "data", "--provider", "offline", "--system", "@prompts.toml#short", "hi")
+    assert run_agent("assistant", *words).returncode == 0
+    with contextlib.closing(open_store(tmp_path / "data" / "agents.db")) as store:
+        (start,) = store.of_kind("run.started", "assistant")
+    assert start.data["settings"]["system"] == "Be short."
+    assert start.data["extra"]["prompt_file"]["version"] == "2"
+    assert run_agent("assistant", "--system", "@prompts.toml#medium", "hi").returncode == 2
+    assert run_agent("assistant", "--system", "@nothing.md", "hi").returncode == 78

@@ -653,10 +653,3 @@ def test_a_store_that_is_closed_by_another_thread_meanwhile_is_read_all_the_same
     finally:
         stop.set()
         thread.join()
-
-
-def test_a_daemon_can_name_the_secrets_of_its_environment():
-    assert config.from_environment({"OPENAI_API_KEY": "x", "PATH": "/", "GH_TOKEN": "y", "EMPTY_KEY": ""}) == [
-        "GH_TOKEN",
-        "OPENAI_API_KEY",
-    ]
